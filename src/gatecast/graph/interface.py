@@ -8,12 +8,16 @@ an artifact's manifest.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from gatecast.errors import FileError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Layout = Literal["NHWC", "NCHW", "as_is"]
 Resize = Literal["legacy_bilinear", "antialiased_bilinear", "none"]
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +126,9 @@ class Interface:
                 labels=tuple(str(label) for label in data.get("labels", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise FileError(f"Interface must have the form of version 1, but reading it failed: {error!r}") from error
+            raise FileError(
+                f"Interface must have the form of version 1, but reading it failed: {error!r}"
+            ) from error
 
 
 def preprocessing_from_json(data: Mapping[str, Any]) -> Preprocessing:
@@ -136,7 +142,7 @@ def _input(data: Mapping[str, Any]) -> InputPort:
     return _record(InputPort, plain)
 
 
-def _record(kind: type[Any], data: Mapping[str, Any], tuples: tuple[str, ...] = ()) -> Any:
+def _record(kind: type[Record], data: Mapping[str, Any], tuples: tuple[str, ...] = ()) -> Record:
     known = {field.name for field in fields(kind)}
     if unknown := sorted(set(data) - known):
         raise ValueError(f"{kind.__name__} has no field {unknown}")
@@ -174,9 +180,14 @@ class Signature:
         """Read what `to_json` wrote; FileError if it has another form."""
         try:
             sides = [
-                tuple(TensorSpec(str(t["name"]), str(t["dtype"]), tuple(int(n) for n in t["shape"])) for t in data[side])
+                tuple(
+                    TensorSpec(str(t["name"]), str(t["dtype"]), tuple(int(n) for n in t["shape"]))
+                    for t in data[side]
+                )
                 for side in ("inputs", "outputs")
             ]
         except (KeyError, TypeError, ValueError) as error:
-            raise FileError(f"Signature must list inputs and outputs, but reading it failed: {error!r}") from error
+            raise FileError(
+                f"Signature must list inputs and outputs, but reading it failed: {error!r}"
+            ) from error
         return cls(*sides)
