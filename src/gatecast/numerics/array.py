@@ -100,7 +100,7 @@ def is_canonical(mantissas: Mantissas, exponents: Exponents, fmt: Format) -> npt
 
 
 def in_range(mantissas: Mantissas, exponents: Exponents, fmt: Format) -> npt.NDArray[np.bool_]:
-    """Whether each block keeps ``|M| <= 2**(N-1) - 1`` and ``|E| <= 48``, as weights must; bool ``[…, B]``."""
+    """Whether each block keeps ``|M| <= 2**(N-1) - 1`` and ``|E| <= 48``, bool ``[…, B]``."""
     magnitude = np.abs(mantissas.astype(np.int16)).max(axis=-1)
     exponent = exponents.astype(np.int16) - EXPONENT_BIAS
     valid: npt.NDArray[np.bool_] = (

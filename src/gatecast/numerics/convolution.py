@@ -10,6 +10,7 @@ Ref: docs/spec/numerics.md §2.
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from gatecast.errors import FormatError
 
@@ -17,6 +18,7 @@ from .array import Float32
 from .formats import BLOCK_SIZE, MAX_SUM_BLOCKS
 
 _CHUNK_VALUES = 1 << 16  # sums kept at work, so that they stay in the cache
+_BLAS = ThreadpoolController()  # a product of one block is too small to share among threads
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Window:
 
 
 def accumulate_blocks(sums: Float32, activations: Float32, weights: Float32) -> None:
-    """Add a block's products to ``sums[P, O]`` in place; ``activations[P, 32]``, ``weights[O, 32]`` decoded."""
+    """Add one block's products to ``sums[P, O]`` in place, from decoded ``[P, 32]`` and ``[O, 32]``."""
     sums += activations @ weights.T
 
 
@@ -76,10 +78,11 @@ def convolve(
     result = np.empty((*size, outputs), np.float32)
     per_group = outputs // len(first_blocks)
     firsts = np.repeat(np.array(first_blocks), per_group)
-    for first in dict.fromkeys(first_blocks):  # groups that start in the same stored block share a pass
-        chosen = np.flatnonzero(firsts == first)
-        kernel = np.ascontiguousarray(weights[chosen])
-        result[..., chosen] = _convolve_pieces(x[:, :, first : first + pieces], kernel, window, size)
+    with _BLAS.limit(limits=1, user_api="blas"):
+        for first in dict.fromkeys(first_blocks):  # groups that start in the same stored block share a pass
+            chosen = np.flatnonzero(firsts == first)
+            kernel = np.ascontiguousarray(weights[chosen])
+            result[..., chosen] = _convolve_pieces(x[:, :, first : first + pieces], kernel, window, size)
     return result
 
 
