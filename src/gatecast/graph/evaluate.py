@@ -337,5 +337,5 @@ def _interpolated(x: Float32, axis: int, size: int, coordinates: str) -> Float32
 @compute.register
 def _l2_norm(layer: op.L2Norm, x: Float32) -> Float32:
     squares: Float32 = (x * x).sum(axis=-1, keepdims=True)
-    result: Float32 = x / np.sqrt(np.maximum(squares, np.float32(layer.epsilon)))
-    return result if layer.scale is None else result * layer.scale
+    norms: Float32 = np.sqrt(np.maximum(squares, np.float32(layer.epsilon))).astype(np.float32)
+    return x / norms if layer.scale is None else x / norms * layer.scale
