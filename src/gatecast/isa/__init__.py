@@ -1,5 +1,6 @@
 """The instruction set: the waist between compiler and devices. See docs/spec/isa.md."""
 
+from .addressing import ExternalMap, strided
 from .architecture import ARCHITECTURES, Architecture, architecture
 from .assembly import assemble, listing, parse, show
 from .encoding import decode, decode_text, encode, encode_text
@@ -14,6 +15,17 @@ from .fields import (
     block_format,
     format_code,
 )
+from .footprint import (
+    Access,
+    accesses,
+    external_map,
+    memory_sizes,
+    panel_bytes,
+    partial_count,
+    sum_steps,
+    taps,
+    window_blocks,
+)
 from .instructions import (
     INSTRUCTION_BYTES,
     KINDS,
@@ -27,6 +39,7 @@ from .instructions import (
 )
 from .ports import Port
 from .program import NUMERICS_VERSION, Buffer, Program, pack_inputs, unpack_outputs
+from .verify import verify
 
 __all__ = [
     "ARCHITECTURES",
@@ -36,9 +49,11 @@ __all__ = [
     "NUMERICS_VERSION",
     "UNITS",
     "WORDS",
+    "Access",
     "Activation",
     "Architecture",
     "Buffer",
+    "ExternalMap",
     "Field",
     "Instruction",
     "Kind",
@@ -49,6 +64,7 @@ __all__ = [
     "Program",
     "Section",
     "View",
+    "accesses",
     "architecture",
     "assemble",
     "block_format",
@@ -56,12 +72,21 @@ __all__ = [
     "decode_text",
     "encode",
     "encode_text",
+    "external_map",
     "format_code",
     "listing",
+    "memory_sizes",
     "pack_inputs",
+    "panel_bytes",
     "parse",
+    "partial_count",
     "show",
+    "strided",
+    "sum_steps",
+    "taps",
     "unit_of",
     "units",
     "unpack_outputs",
+    "verify",
+    "window_blocks",
 ]

@@ -92,7 +92,7 @@ class Program:
             self.producer,
             self.workspace_bytes,
         )
-        sections = {
+        sections: dict[str, bytes | memoryview] = {
             "text": encode_text(self.text),
             "weights": memoryview(self.weights),
             "tables": tables.to_bytes(),
