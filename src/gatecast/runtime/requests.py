@@ -1,0 +1,122 @@
+"""Inputs of one run: checked against the ports, taken apart into single images in the inner layout."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gatecast.errors import RequestError
+from gatecast.graph import InputPort, Shape, outer_shape
+from gatecast.numerics import LARGEST, flush_small
+
+Float32 = npt.NDArray[np.float32]
+Tensor = npt.NDArray[Any] | Sequence[bytes]
+Image = dict[str, Float32 | bytes]
+"""One image's value for each input: the inner array, or an encoded picture."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the inputs of a model must be.
+
+    Parameters
+    ----------
+    model : str
+        Its name, for messages.
+    ports : tuple of InputPort
+    shapes : mapping of value name to inner shape
+    bounded : bool
+        Values must be finite and at most 2**64, as docs/spec/numerics.md §3 asks of a quantised model.
+    """
+
+    model: str
+    ports: tuple[InputPort, ...]
+    shapes: Mapping[str, Shape]
+    bounded: bool
+
+    def images(self, inputs: Mapping[str, Tensor]) -> list[Image]:
+        """Take a batch apart.
+
+        Raises
+        ------
+        RequestError
+            A name is unknown or missing, a dtype, shape or batch size is another one, or a value may not be.
+        """
+        self._check_names(inputs)
+        columns = {port.name: self._column(port, inputs[port.name]) for port in self.ports}
+        sizes = {name: len(column) for name, column in columns.items()}
+        if len(set(sizes.values())) != 1:
+            listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise RequestError(f"Inputs of {self.model} must have one batch size, not {listed}")
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def _check_names(self, inputs: Mapping[str, Tensor]) -> None:
+        names = [port.name for port in self.ports]
+        if set(inputs) != set(names):
+            given = ", ".join(str(name) for name in inputs) or "none"
+            raise RequestError(f"Inputs of {self.model} must be {', '.join(names)}, not {given}")
+
+    def _column(self, port: InputPort, tensor: Tensor) -> Sequence[Float32 | bytes]:
+        if _is_bytes(tensor):
+            return self._pictures(port, tensor)
+        array = tensor if isinstance(tensor, np.ndarray) else np.asarray(tensor)
+        expected = outer_shape(self.shapes[port.value], port)
+        if array.dtype != np.float32 or not _fits(array.shape, expected):
+            also = " or encoded pictures" if port.image else ""
+            raise RequestError(
+                f"Input {port.name} of {self.model} must be float32 {list(expected)}{also}, "
+                f"not {array.dtype} {list(array.shape)}"
+            )
+        if self.bounded:
+            array = self._bounded(port, array)
+        return list(array.transpose(0, 2, 3, 1) if port.layout == "NCHW" else array)
+
+    def _pictures(self, port: InputPort, tensor: Tensor) -> Sequence[bytes]:
+        if port.image is None:
+            expected = list(outer_shape(self.shapes[port.value], port))
+            raise RequestError(
+                f"Input {port.name} of {self.model} must be float32 {expected}, not encoded pictures: "
+                "it has no image stage",
+                hint="Compile with `--preprocess NAME`; `gatecast zoo list` shows the names.",
+            )
+        batch = port.batch
+        if isinstance(tensor, np.ndarray) and tensor.ndim != 1:
+            raise RequestError(
+                f"Pictures of input {port.name} of {self.model} must have shape [{batch or -1}], "
+                f"not {list(tensor.shape)}"
+            )
+        if len(tensor) < 1 or batch not in (None, len(tensor)):
+            raise RequestError(
+                f"Input {port.name} of {self.model} must have {batch or 'at least one'} pictures, "
+                f"not {len(tensor)}"
+            )
+        return [bytes(data) for data in tensor]
+
+    def _bounded(self, port: InputPort, array: Float32) -> Float32:
+        good = np.abs(array) <= np.float32(LARGEST)  # false for NaN too
+        if not good.all():
+            index = tuple(int(i) for i in np.argwhere(~good)[0])
+            raise RequestError(
+                f"Values of input {port.name} of {self.model} must be finite and at most 2**64, "
+                f"not {array[index]} at {list(index)}",
+                hint="Look for a division by zero or a wrong scale in what prepares the input.",
+            )
+        return flush_small(array)
+
+
+def _is_bytes(tensor: Tensor) -> bool:
+    if isinstance(tensor, np.ndarray):
+        return tensor.dtype == object and all(_is_buffer(item) for item in tensor.flat)
+    return isinstance(tensor, Sequence) and all(_is_buffer(item) for item in tensor)
+
+
+def _is_buffer(item: object) -> bool:
+    return isinstance(item, bytes | bytearray | memoryview)
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        got == want or (want == -1 and got > 0) for got, want in zip(shape, expected, strict=True)
+    )
