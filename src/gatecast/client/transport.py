@@ -1,0 +1,115 @@
+"""How a request gets to a server: one method, over gRPC or in a test."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import grpc
+
+from gatecast.errors import ServingError
+
+Metadata = Sequence[tuple[str, str]]
+
+
+class CallError(ServingError):
+    """A call that a server refused or that did not reach one; `code` is gRPC's name of why."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Transport(Protocol):
+    """What the client needs: one call, its bytes, and the bytes of the answer."""
+
+    def call(self, path: str, request: bytes, timeout_s: float | None, metadata: Metadata) -> bytes:
+        """Return the answer to a call.
+
+        Parameters
+        ----------
+        path : str
+            Of the call: ``/package.Service/Method``.
+        request : bytes
+            The serialised message.
+        timeout_s : float or None
+            Deadline.
+        metadata : sequence of (str, str)
+            Headers.
+
+        Raises
+        ------
+        CallError
+            No answer.
+        """
+
+    def close(self) -> None:
+        """Let connections go."""
+
+
+class GrpcTransport:
+    """Calls over one gRPC channel, made at the first call.
+
+    Parameters
+    ----------
+    target : str
+        ``HOST:PORT`` or another address that gRPC knows.
+    credentials : grpc.ChannelCredentials, optional
+        For TLS; without it the channel is plain.
+    """
+
+    def __init__(self, target: str, credentials: Any = None) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._channel: Any = None
+
+    def call(self, path: str, request: bytes, timeout_s: float | None, metadata: Metadata) -> bytes:
+        """Return the answer to a call; see `Transport`."""
+        try:
+            answer: bytes = self._open().unary_unary(path)(
+                request, timeout=timeout_s, metadata=tuple(metadata)
+            )
+        except grpc.RpcError as error:
+            raise CallError(error.code().name, error.details() or "") from error
+        return answer
+
+    def close(self) -> None:
+        """Close the channel; the next call makes another."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def _open(self) -> Any:
+        if self._channel is None:
+            options = [
+                ("grpc.max_receive_message_length", -1),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.min_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 2000),
+            ]
+            if self._credentials is None:
+                self._channel = grpc.insecure_channel(self._target, options)
+            else:
+                self._channel = grpc.secure_channel(self._target, self._credentials, options)
+        return self._channel
+
+
+class MockTransport:
+    """Answers calls by a function, and remembers them: for tests of code that uses the client.
+
+    Parameters
+    ----------
+    answer : callable
+        Takes the path and the request's bytes; returns the answer's bytes, or raises `CallError`.
+    """
+
+    def __init__(self, answer: Callable[[str, bytes], bytes]) -> None:
+        self._answer = answer
+        self.calls: list[tuple[str, bytes, float | None, Metadata]] = []
+
+    def call(self, path: str, request: bytes, timeout_s: float | None, metadata: Metadata) -> bytes:
+        """Return what the function answers."""
+        self.calls.append((path, request, timeout_s, metadata))
+        return self._answer(path, request)
+
+    def close(self) -> None:
+        """Do nothing."""

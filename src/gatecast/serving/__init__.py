@@ -1,0 +1,23 @@
+"""A server that speaks TensorFlow Serving's protocol over gRPC and REST."""
+
+from gatecast.serving.data_plane import DataPlane, Limits, Spec, Target
+from gatecast.serving.models import Models, ModelSource, ModelVersion, OpenSession, Session, State
+from gatecast.serving.refusal import Code, RefusalError
+from gatecast.serving.server import Server, ServerOptions
+
+__all__ = [
+    "Code",
+    "DataPlane",
+    "Limits",
+    "ModelSource",
+    "ModelVersion",
+    "Models",
+    "OpenSession",
+    "RefusalError",
+    "Server",
+    "ServerOptions",
+    "Session",
+    "Spec",
+    "State",
+    "Target",
+]

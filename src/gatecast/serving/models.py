@@ -1,0 +1,238 @@
+"""The served models and their versions: where they are, in which state, and which one a request means."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gatecast.errors import FileError, GatecastError
+from gatecast.graph import Signature
+from gatecast.serving.refusal import Code, RefusalError
+
+logger = logging.getLogger(__name__)
+
+
+class Session(Protocol):
+    """What is needed of an opened artifact (`gatecast.runtime.Session` has it)."""
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs, in order."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class labels in the order of the scores; empty if unknown."""
+
+    @property
+    def input_aliases(self) -> Mapping[str, str]:
+        """Other names of inputs, and the names they stand for."""
+
+    @property
+    def output_aliases(self) -> Mapping[str, str]:
+        """Other names of outputs, and the names they stand for."""
+
+    def run(
+        self, inputs: Mapping[str, npt.NDArray[Any] | Sequence[bytes]], outputs: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the named outputs (all by default); RequestError for the caller's mistakes."""
+
+
+OpenSession = Callable[[Path], Session]
+
+
+class State(IntEnum):
+    """Where a version is in its life; the numbers are TensorFlow Serving's."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """One model to serve.
+
+    Parameters
+    ----------
+    name : str
+        As requests name it.
+    path : Path
+        An artifact, which becomes version 1, or a folder with one subfolder for each version: its name is
+        the version's number, and it holds one ``.gcast`` file.
+    versions : str
+        ``latest`` loads the version with the largest number, ``all`` loads every version.
+    """
+
+    name: str
+    path: Path
+    versions: Literal["latest", "all"] = "latest"
+
+
+@dataclass(eq=False)
+class ModelVersion:
+    """One version of one model. `turn` is held while its session runs: a device does one thing at a time."""
+
+    name: str
+    number: int
+    path: Path
+    state: State = State.START
+    error: GatecastError | None = None
+    session: Session | None = None
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def load(self, open_session: OpenSession) -> None:
+        """Open the session; on failure the version ends, with its error."""
+        self.state = State.LOADING
+        try:
+            self.session = open_session(self.path)
+        except GatecastError as error:
+            logger.error("Model %s version %d could not be loaded: %s", self.name, self.number, error)
+            self.error, self.state = error, State.END
+        else:
+            self.state = State.AVAILABLE
+
+    def unload(self) -> None:
+        """Wait for the run in flight, then let the session go."""
+        if self.state is State.AVAILABLE:
+            self.state = State.UNLOADING
+            with self.turn:
+                self.session = None
+            self.state = State.END
+
+
+class Models:
+    """All served models.
+
+    Parameters
+    ----------
+    sources : sequence of ModelSource
+        Which models; each name once.
+    open_session : callable
+        Opens the artifact at a path.
+
+    Raises
+    ------
+    FileError
+        A path holds no artifact.
+    """
+
+    def __init__(self, sources: Sequence[ModelSource], open_session: OpenSession) -> None:
+        self._open_session = open_session
+        self._labels: dict[str, dict[str, int]] = {}
+        self._versions = {
+            source.name: {
+                number: ModelVersion(source.name, number, path)
+                for number, path in find_versions(source).items()
+            }
+            for source in sources
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the models."""
+        return tuple(self._versions)
+
+    def load(self) -> None:
+        """Load every version.
+
+        Raises
+        ------
+        GatecastError
+            No version of a model could be loaded; what was loaded before stays.
+        """
+        for versions in self._versions.values():
+            for version in versions.values():
+                version.load(self._open_session)
+            errors = [version.error for version in versions.values() if version.error]
+            if len(errors) == len(versions):
+                raise errors[-1]
+
+    def unload(self) -> None:
+        """Unload every version."""
+        for name in self.names:
+            for version in self.versions(name):
+                version.unload()
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """Return all known versions of a model, newest first; none for an unknown model."""
+        known = self._versions.get(name, {})
+        return [known[number] for number in sorted(known, reverse=True)]
+
+    def assign_label(self, name: str, label: str, number: int) -> None:
+        """Let requests ask for a version by a label, such as ``stable``."""
+        version = self._versions.get(name, {}).get(number)
+        if version is None or version.state is not State.AVAILABLE:
+            raise RefusalError(
+                Code.FAILED_PRECONDITION,
+                f"Request to assign label to version {number} of model {name}, "
+                "which is not currently available for inference",
+            )
+        self._labels.setdefault(name, {})[label] = number
+
+    def find(self, name: str, number: int | None = None, label: str | None = None) -> ModelVersion:
+        """Return the available version that a request means: the newest, or by number or label.
+
+        Number 0 means the newest where there is no version 0: some clients send it for "any".
+
+        Raises
+        ------
+        RefusalError
+            There is none.
+        """
+        if label is not None:
+            number = self._labels.get(name, {}).get(label)
+            if number is None:
+                raise RefusalError(Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
+        newest_first = [version for version in self.versions(name) if version.state is State.AVAILABLE]
+        if number == 0 and not any(version.number == 0 for version in newest_first):
+            number = None
+        for version in newest_first:
+            if number in (None, version.number):
+                return version
+        wanted = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+        raise RefusalError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
+
+
+def find_versions(source: ModelSource) -> dict[int, Path]:
+    """Return the artifacts of the versions to load, by number.
+
+    Raises
+    ------
+    FileError
+        There is none, or the folder of a version does not hold exactly one.
+    """
+    path = source.path
+    if path.is_file():
+        return {1: path}
+    if not path.is_dir():
+        raise FileError(
+            f"Model {source.name} must be a .gcast file or a folder of versions, but {path} is absent"
+        )
+    folders = {
+        int(entry.name): entry for entry in path.iterdir() if entry.is_dir() and entry.name.isdecimal()
+    }
+    if not folders:
+        raise FileError(
+            f"{path} must hold a folder for each version of model {source.name}, such as 1, but holds none",
+            hint=f"Put the artifact at {path / '1' / 'model.gcast'}, or name the .gcast file itself.",
+        )
+    numbers = sorted(folders) if source.versions == "all" else [max(folders)]
+    return {number: _only_artifact(folders[number]) for number in numbers}
+
+
+def _only_artifact(folder: Path) -> Path:
+    artifacts = sorted(folder.glob("*.gcast"))
+    if len(artifacts) != 1:
+        raise FileError(
+            f"{folder} must hold one .gcast file, not {len(artifacts)}",
+            hint="Each version's folder holds one artifact, made by `gatecast compile`.",
+        )
+    return artifacts[0]
