@@ -147,7 +147,8 @@ def _limited(
     if not (magnitude <= largest).all():
         index = int(np.argmax(~(magnitude <= largest)))
         raise GraphError(
-            f"{field.capitalize()} of {layer.name} must be finite and at most {largest:g}, not {values[index]} at {index}",
+            f"{field.capitalize()} of {layer.name} must be finite and at most {largest:g}, "
+            f"not {values[index]} at {index}",
             hint="Keep this layer in float, or scale its weights so that the constant becomes smaller.",
         )
     small = (magnitude < smallest) & (values != 0)
@@ -159,7 +160,7 @@ def _limited(
 def _encode_weights(
     layer: Layer, weights: Float32, groups: int, pair: FormatPair, report: Report
 ) -> BlockWeights:
-    """Weights (O, kh, kw, channels of a group) in blocks that lie lane for lane on the input's stored blocks."""
+    """Weights (O, kh, kw, channels of a group) in blocks, lane for lane on the input's stored blocks."""
     if not np.isfinite(weights).all():
         index = [int(i) for i in np.argwhere(~np.isfinite(weights))[0]]
         raise GraphError(f"Weights of {layer.name} must be finite, not {weights[tuple(index)]} at {index}")
@@ -175,7 +176,7 @@ def _encode_weights(
 
 
 def align_to_blocks(weights: Float32, groups: int) -> Float32:
-    """(O, kh, kw, channels of a group) to (O, kh, kw, P, 32): each channel in the lane of its stored block."""
+    """(O, kh, kw, channels of a group) to (O, kh, kw, P, 32), each channel in its stored block's lane."""
     outputs, rows, columns, channels = weights.shape
     pieces = pieces_of(channels, groups)
     aligned = np.zeros((outputs, rows, columns, pieces * BLOCK_SIZE), np.float32)

@@ -36,7 +36,8 @@ def fuse(graph: Graph, report: Report) -> Plan:
     """Walk the layers in order and let each join the chain that ends in its operand, if it may."""
     host = host_values(graph)
     position = {layer.name: index for index, layer in enumerate(graph.layers)}
-    plan, chains = Plan(), {}
+    plan = Plan()
+    chains: dict[str, _Chain] = {}
     for layer in graph.layers:
         if layer.name in host:
             continue
