@@ -60,6 +60,7 @@ class GrpcTransport:
         self._target = target
         self._credentials = credentials
         self._channel: Any = None
+        self._stubs: dict[str, Any] = {}
 
     def call(self, path: str, request: bytes, timeout_s: float | None, metadata: Metadata) -> bytes:
         """Return the answer to a call; see `Transport`."""
@@ -73,9 +74,14 @@ class GrpcTransport:
 
     def close(self) -> None:
         """Close the channel; the next call makes another."""
-        channel, self._channel = self._channel, None
+        channel, self._channel, self._stubs = self._channel, None, {}
         if channel is not None:
             channel.close()
+
+    def _stub(self, path: str) -> Any:
+        if path not in self._stubs:
+            self._stubs[path] = self._open().unary_unary(path)
+        return self._stubs[path]
 
     def _open(self) -> Any:
         if self._channel is None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatecast.errors import RequestError
+from gatecast.errors import GatecastError, RequestError
 from gatecast.graph import Signature, TensorSpec
 from gatecast.protocol import MAX_ELEMENTS
 from gatecast.serving.models import Models, ModelVersion, Session, State
@@ -193,14 +193,15 @@ class DataPlane:
                 f"The server has {self.limits.pending} predictions pending already; try again",
             )
         try:
-            if not target.version.turn.acquire(timeout=max(limit, 0.0)):
+            if not target.version.turns.acquire(timeout=max(limit, 0.0)):
                 raise RefusalError(
                     Code.DEADLINE_EXCEEDED, f"Model {target.version.name} was busy for all of {limit:.3g} s"
                 )
             try:
+                _session(target.version)
                 yield
             finally:
-                target.version.turn.release()
+                target.version.turns.release()
         finally:
             self._pending.release()
 
@@ -208,8 +209,8 @@ class DataPlane:
 def bind_names(target: Target, names: Collection[str]) -> dict[str, TensorSpec]:
     """Return which input of the signature each name of a request means.
 
-    By the signature's names only; where the request names no model, also by the inputs' other names, by
-    names ending in ``:0``, and for a model with one input by any name.
+    By the signature's names only; where the request names no model, also with or without TensorFlow's
+    ending ``:0``, and for a model with one input by any name.
 
     Raises
     ------
@@ -249,9 +250,9 @@ def _input_name(target: Target, name: str) -> str:
     inputs = [spec.name for spec in target.signature.inputs]
     if name in inputs or not target.lenient:
         return name
-    for known in (target.session.input_aliases.get(name), name.removesuffix(":0"), name + ":0"):
+    for known in (name.removesuffix(":0"), name + ":0"):
         if known in inputs:
-            return str(known)
+            return known
     return inputs[0] if len(inputs) == 1 else name
 
 
@@ -296,6 +297,9 @@ def _run(
         return target.session.run(values, outputs)
     except RequestError as error:
         raise RefusalError(Code.INVALID_ARGUMENT, str(error)) from error
+    except GatecastError as error:
+        logger.error("Model %s version %d failed: %s", target.version.name, target.version.number, error)
+        raise RefusalError(Code.INTERNAL, str(error)) from error
     except Exception as error:
         logger.exception("Model %s version %d failed", target.version.name, target.version.number)
         raise RefusalError(

@@ -30,10 +30,6 @@ class Session(Protocol):
         """Class labels in the order of the scores; empty if unknown."""
 
     @property
-    def input_aliases(self) -> Mapping[str, str]:
-        """Other names of inputs, and the names they stand for."""
-
-    @property
     def output_aliases(self) -> Mapping[str, str]:
         """Other names of outputs, and the names they stand for."""
 
@@ -42,6 +38,12 @@ class Session(Protocol):
     ) -> dict[str, npt.NDArray[np.float32]]:
         """Return the named outputs (all by default); RequestError for the caller's mistakes."""
 
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+# Runs of one session at a time: while one has the device, the next has its picture decoded.
+RUNNING = 4
 
 OpenSession = Callable[[Path], Session]
 
@@ -78,7 +80,7 @@ class ModelSource:
 
 @dataclass(eq=False)
 class ModelVersion:
-    """One version of one model. `turn` is held while its session runs: a device does one thing at a time."""
+    """One version of one model. Each run of its session takes one of `turns`."""
 
     name: str
     number: int
@@ -86,7 +88,7 @@ class ModelVersion:
     state: State = State.START
     error: GatecastError | None = None
     session: Session | None = None
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    turns: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(RUNNING))
 
     def load(self, open_session: OpenSession) -> None:
         """Open the session; on failure the version ends, with its error."""
@@ -100,12 +102,17 @@ class ModelVersion:
             self.state = State.AVAILABLE
 
     def unload(self) -> None:
-        """Wait for the run in flight, then let the session go."""
-        if self.state is State.AVAILABLE:
-            self.state = State.UNLOADING
-            with self.turn:
-                self.session = None
-            self.state = State.END
+        """Wait for the runs in flight, then close the session."""
+        session = self.session
+        if session is None:
+            return
+        self.state = State.UNLOADING
+        for _ in range(RUNNING):
+            self.turns.acquire()
+        self.session = None
+        session.close()
+        self.turns.release(RUNNING)
+        self.state = State.END
 
 
 class Models:
