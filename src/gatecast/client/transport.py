@@ -1,5 +1,6 @@
 """How a request gets to a server: one method, over gRPC or in a test."""
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -61,6 +62,7 @@ class GrpcTransport:
         self._credentials = credentials
         self._channel: Any = None
         self._stubs: dict[str, Any] = {}
+        self._lock = threading.Lock()
 
     def call(self, path: str, request: bytes, timeout_s: float | None, metadata: Metadata) -> bytes:
         """Return the answer to a call; see `Transport`."""
@@ -74,14 +76,16 @@ class GrpcTransport:
 
     def close(self) -> None:
         """Close the channel; the next call makes another."""
-        channel, self._channel, self._stubs = self._channel, None, {}
+        with self._lock:
+            channel, self._channel, self._stubs = self._channel, None, {}
         if channel is not None:
             channel.close()
 
     def _stub(self, path: str) -> Any:
-        if path not in self._stubs:
-            self._stubs[path] = self._open().unary_unary(path)
-        return self._stubs[path]
+        with self._lock:
+            if path not in self._stubs:
+                self._stubs[path] = self._open().unary_unary(path)
+            return self._stubs[path]
 
     def _open(self) -> Any:
         if self._channel is None:

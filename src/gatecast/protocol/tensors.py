@@ -110,6 +110,7 @@ def encode_tensor(tensor: Any, values: Array | Sequence[bytes] | bytes, *, conte
         Neither numbers of a kind that has a name on the wire, nor bytes.
     """
     array = _array(values)
+    tensor.tensor_shape.SetInParent()  # a scalar says that it is one
     for size in array.shape:
         tensor.tensor_shape.dim.add().size = size
     if array.dtype == object:
