@@ -148,7 +148,7 @@ def _limited(
         index = int(np.argmax(~(magnitude <= largest)))
         raise GraphError(
             f"{field.capitalize()} of {layer.name} must be finite and at most {largest:g}, "
-            f"not {values[index]} at {index}",
+            f"not {values[index]:g} at {index}",
             hint="Keep this layer in float, or scale its weights so that the constant becomes smaller.",
         )
     small = (magnitude < smallest) & (values != 0)

@@ -84,6 +84,6 @@ def _check_same_formats(graph: Graph, wanted: Formats) -> None:
         found = FormatPair(layer.weights.format, source.format)
         if found != expected[layer.name]:
             raise GraphError(
-                f"Layer {layer.name} of {graph.name} must be {expected[layer.name]}, but it is {found} already",
+                f"Layer {layer.name} of {graph.name} must be {expected[layer.name]}, but is {found} already",
                 hint="Start again from the float network: rounding twice loses twice.",
             )
