@@ -1,0 +1,41 @@
+"""Known networks as Graphs, with their weights' sources, preprocessings, labels and sample pictures."""
+
+from .download import Limits, Progress, UnreachableError, download, file_sha256
+from .labels import FASHION_LABELS, imagenet_labels
+from .networks import NETWORKS, Network, find_weights, load, network
+from .preprocessings import PREPROCESSINGS, azureml_preprocessing, preprocessing
+from .residual import ResidualNetwork, Stage, build_residual
+from .samples import Sample, samples, write_samples
+from .sources import Source
+from .tensor_file import read_tensors
+from .weights import Weights, cache_folder, find_file, local_file
+
+__all__ = [
+    "FASHION_LABELS",
+    "NETWORKS",
+    "PREPROCESSINGS",
+    "Limits",
+    "Network",
+    "Progress",
+    "ResidualNetwork",
+    "Sample",
+    "Source",
+    "Stage",
+    "UnreachableError",
+    "Weights",
+    "azureml_preprocessing",
+    "build_residual",
+    "cache_folder",
+    "download",
+    "file_sha256",
+    "find_file",
+    "find_weights",
+    "imagenet_labels",
+    "load",
+    "local_file",
+    "network",
+    "preprocessing",
+    "read_tensors",
+    "samples",
+    "write_samples",
+]
