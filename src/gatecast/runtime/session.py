@@ -98,6 +98,11 @@ class Session:
         return self.interface.labels
 
     @property
+    def input_aliases(self) -> dict[str, str]:
+        """Name of the input that each value of the network stands for, where the two differ."""
+        return {port.value: port.name for port in self.interface.inputs if port.value != port.name}
+
+    @property
     def output_aliases(self) -> dict[str, str]:
         """Name of the output that each alias stands for."""
         return {alias: port.name for port in self.interface.outputs for alias in port.aliases}

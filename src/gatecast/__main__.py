@@ -1,0 +1,7 @@
+"""`python -m gatecast` is the command line."""
+
+import sys
+
+from gatecast.cli import main
+
+sys.exit(main())

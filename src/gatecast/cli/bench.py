@@ -1,0 +1,99 @@
+"""`gatecast bench`: how long an artifact takes."""
+
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from PIL import Image
+
+from gatecast.graph import InputPort, outer_shape
+from gatecast.runtime import RunTime, Session, open_session
+
+from . import options
+from .terminal import milliseconds, print_json, print_table, say, working
+
+
+@click.command("bench")
+@click.argument("source", metavar="X.gcast", type=options.FILE)
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=50, show_default=True, help="Of one image, measured."
+)
+@click.option(
+    "--warm_up", type=click.IntRange(min=0), default=3, show_default=True, help="Runs before, not measured."
+)
+@options.device
+@options.as_json
+def command(source: Path, runs: int, warm_up: int, device: str, json_: bool) -> None:
+    """Measure the latency of an artifact on a device.
+
+    One image at a time, in this process: pictures of noise for inputs that take pictures, else random tensors
+    with a fixed seed. `whole` is the call of `Session.run`.
+    """
+    with open_session(source, device=device) as session:
+        inputs = _inputs(session)
+        with working(f"Running {session.name} on device {device}, {runs} times"):
+            for _ in range(warm_up):
+                session.run(inputs)
+            measured = [_measure(session, inputs) for _ in range(runs)]
+        columns = _columns(measured)
+        if json_:
+            print_json(
+                {
+                    "model": session.name,
+                    "device": device,
+                    "runs": runs,
+                    "latency_us": {name: _percentiles(values) for name, values in columns.items()},
+                }
+            )
+            return
+        print_table(("latency", ">p50", ">p99", ">min"), [_row(name, v) for name, v in columns.items()])
+        say(f"{runs} runs of one image, model {session.name}, device {device}")
+
+
+def _inputs(session: Session) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    return {port.name: _input(session, port, random) for port in session.interface.inputs}
+
+
+def _input(session: Session, port: InputPort, random: np.random.Generator) -> Any:
+    batch = port.batch or 1
+    if port.image is not None:
+        rule = port.image
+        # As large as it must be for any resizing, so that its cost is there.
+        side = max(rule.height, rule.width, rule.short_side or 0)
+        rows, columns = (rule.height, rule.width) if rule.resize == "none" else (side, side)
+        pixels = random.integers(0, 256, (rows, columns, 3), np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        return [file.getvalue()] * batch
+    shape = outer_shape(session.artifact.shapes[port.value], port)
+    return random.standard_normal((batch, *shape[1:]), np.float32)
+
+
+def _measure(session: Session, inputs: dict[str, Any]) -> tuple[float, tuple[RunTime, ...]]:
+    start = time.perf_counter()
+    _, times = session.run_timed(inputs)
+    return (time.perf_counter() - start) * 1e6, times
+
+
+def _columns(measured: Sequence[tuple[float, tuple[RunTime, ...]]]) -> dict[str, list[float]]:
+    """Microseconds of each run by what they were spent on."""
+    parts = {"device": "device_us", "host stages": "host_us", "picture": "image_us"}
+    columns = {
+        name: [sum(getattr(time, part) for time in times) for _, times in measured]
+        for name, part in parts.items()
+    }
+    return {**columns, "whole": [whole for whole, _ in measured]}
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    p50, p99 = np.percentile(values, (50, 99))
+    return {"p50": float(p50), "p99": float(p99), "min": min(values)}
+
+
+def _row(name: str, values: Sequence[float]) -> tuple[str, ...]:
+    return (name, *(milliseconds(value) for value in _percentiles(values).values()))

@@ -1,0 +1,153 @@
+"""`gatecast inspect`: what a file is."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gatecast.artifact import Artifact, HostStage, ImageStage, ProgramStage, Stage
+from gatecast.errors import FileError
+from gatecast.graph import BlockWeights, Convolution, Encode, Graph, Interface, Layer, MatMul, Signature
+from gatecast.interchange import load
+
+from . import options
+from .compile import print_layers
+from .terminal import print_json, print_table, print_text, size
+
+_ARTIFACT = b"GCARTFCT"
+
+
+@click.command("inspect")
+@click.argument("source", metavar="FILE", type=options.FILE)
+@options.as_json
+def command(source: Path, json_: bool) -> None:
+    """Show what a network or an artifact is: signature, layers, formats, provenance.
+
+    FILE is an ONNX network or a .gcast artifact; its first bytes tell which.
+    """
+    try:
+        with source.open("rb") as file:
+            magic = file.read(len(_ARTIFACT))
+    except OSError as error:
+        raise FileError(f"File {source} cannot be read: {error.strerror}", hint="Check the path.") from error
+    if magic == _ARTIFACT:
+        _inspect_artifact(source, Artifact.load(source), json_)
+    else:
+        _inspect_network(source, load(source), json_)
+
+
+def _inspect_artifact(source: Path, artifact: Artifact, json_: bool) -> None:
+    if json_:
+        print_json(
+            {
+                "kind": "artifact",
+                "signature": artifact.signature.to_json(),
+                "name": artifact.name,
+                "formats": artifact.formats,
+                "target": artifact.target,
+                "interface": artifact.interface.to_json(),
+                "stages": [_stage(stage) for stage in artifact.stages],
+                "layers": [vars(layer) for layer in artifact.layers],
+                "provenance": dict(artifact.provenance),
+            }
+        )
+        return
+    _print_head(
+        source, "artifact", artifact.name, [("formats", artifact.formats), ("target", artifact.target)]
+    )
+    _print_signature(artifact.signature, artifact.interface)
+    stages = [_stage(stage) for stage in artifact.stages]
+    print_table(
+        ("stage", "kind", "reads", "makes", "what"),
+        [(s["name"], s["kind"], ", ".join(s["inputs"]), ", ".join(s["outputs"]), s["what"]) for s in stages],
+    )
+    print_layers(artifact)
+    for key, value in artifact.provenance.items():
+        print_text(f"{key:12} {value}")
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    match stage:
+        case ImageStage():
+            return {
+                "name": stage.port,
+                "kind": "image",
+                "inputs": [stage.port],
+                "outputs": [stage.value],
+                "what": stage.preprocessing.name,
+            }
+        case HostStage():
+            kind, what = "host", f"ONNX, {size(len(stage.model))}"
+        case ProgramStage():
+            program = stage.program
+            kind = "device"
+            what = f"{len(program.text)} instructions, {size(len(program.weights))} of weights"
+    return {
+        "name": stage.name,
+        "kind": kind,
+        "inputs": list(stage.inputs),
+        "outputs": list(stage.outputs),
+        "what": what,
+    }
+
+
+def _inspect_network(source: Path, graph: Graph, json_: bool) -> None:
+    layers = [_layer(graph, layer) for layer in graph.layers]
+    if json_:
+        print_json(
+            {
+                "kind": "network",
+                "signature": graph.signature.to_json(),
+                "name": graph.name,
+                "quantized": graph.is_quantized,
+                "interface": graph.interface.to_json(),
+                "layers": layers,
+            }
+        )
+        return
+    kind = "quantised network" if graph.is_quantized else "float network"
+    _print_head(source, kind, graph.name, [])
+    _print_signature(graph.signature, graph.interface)
+    print_table(
+        ("layer", "kind", "reads", "makes", "formats"),
+        [(x["name"], x["kind"], ", ".join(x["inputs"]), x["shape"], x["formats"]) for x in layers],
+    )
+
+
+def _layer(graph: Graph, layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": type(layer).__name__,
+        "inputs": list(layer.inputs),
+        "shape": list(graph.shapes[layer.name]),
+        "formats": _formats(graph, layer),
+    }
+
+
+def _formats(graph: Graph, layer: Layer) -> str:
+    """Format of an encode, weights/activations of a layer with weights in blocks, else empty."""
+    if isinstance(layer, Encode):
+        return str(layer.format)
+    if isinstance(layer, Convolution | MatMul) and isinstance(layer.weights, BlockWeights):
+        source = graph.by_name.get(layer.inputs[0])
+        activations = str(source.format) if isinstance(source, Encode) else "float32"
+        return f"{layer.weights.format}/{activations}"
+    return ""
+
+
+def _print_head(source: Path, kind: str, name: str, more: list[tuple[str, str]]) -> None:
+    head = [("file", f"{source}, {size(source.stat().st_size)}"), ("kind", kind), ("name", name), *more]
+    print_text("\n".join(f"{key:12} {value}" for key, value in head) + "\n")
+
+
+def _print_signature(signature: Signature, interface: Interface) -> None:
+    images = {port.name: port.image.name for port in interface.inputs if port.image}
+    layouts = {port.name: port.layout for port in (*interface.inputs, *interface.outputs)}
+    rows = [
+        (side, spec.name, spec.dtype, list(spec.shape), layouts[spec.name], images.get(spec.name, ""))
+        for side, specs in (("input", signature.inputs), ("output", signature.outputs))
+        for spec in specs
+    ]
+    print_table(("port", "name", "dtype", "shape", "layout", "pictures"), rows)
+    if interface.labels:
+        print_text(f"{'labels':12} {len(interface.labels)}: {', '.join(interface.labels[:4])}, …\n")

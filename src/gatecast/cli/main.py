@@ -1,0 +1,102 @@
+"""`gatecast`: finds the command, runs it, and turns what went wrong into one line and an exit status.
+
+Exit status 0: done. 1: an error, told in an ``error:`` and a ``hint:`` line on stderr. 2: wrong usage.
+130: interrupted. Nothing heavy is imported here: a command's module is, when the command is called.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from gatecast import __version__
+from gatecast.errors import GatecastError
+
+COMMANDS = {
+    "quantize": "Turn a network into a quantised one, written as standard ONNX.",
+    "compile": "Compile a network into an artifact, the file that is served.",
+    "inspect": "Show what a network or an artifact is: signature, layers, formats, provenance.",
+    "disassemble": "Print the instructions of an artifact's Programs.",
+    "run": "Run an artifact on files, without a server.",
+    "bench": "Measure the latency of an artifact on a device.",
+    "serve": "Serve an artifact over gRPC and REST, as TensorFlow Serving does.",
+    "predict": "Send pictures to a server and print the best classes.",
+    "zoo": "List, fetch and describe known networks.",
+    "demo": "Show the whole path, from a trained network to answers over gRPC.",
+}
+"""Each command is `command` in the module of its name in this package."""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name, and imports the module of one when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of a newcomer's way through them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"gatecast.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gatecast")
+def commands() -> None:
+    """Deploy vision DNNs to FPGAs as web services, self-hosted.
+
+    A network goes this way: quantize, compile, serve, predict. `gatecast demo` shows all of it.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    try:
+        result = commands.main(
+            None if arguments is None else list(arguments), prog_name="gatecast", standalone_mode=False
+        )
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        # The reader of stdout went away; what the interpreter still flushes must go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except GatecastError as error:
+        return _fail(str(error), error.hint)
+    except OSError as error:
+        return _fail(_os_error(error), "Check the path, its permissions, and the room on its disk.")
+    except Exception as error:
+        if os.environ.get("GATECAST_DEBUG"):
+            traceback.print_exc()
+        return _fail(
+            f"This is a bug in Gatecast: {type(error).__name__}: {error}",
+            "Run it again with GATECAST_DEBUG=1 and report what is printed.",
+        )
+
+
+def _fail(message: str, hint: str) -> int:
+    """Print both lines; further lines of a message, such as a list of operators, are indented."""
+    first, *rest = message.splitlines() or [""]
+    click.echo("\n".join([f"error: {first}", *(f"  {line.strip()}" for line in rest)]), err=True)
+    click.echo(f"hint: {' '.join(hint.split())}", err=True)
+    return 1
+
+
+def _os_error(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason

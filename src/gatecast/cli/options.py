@@ -1,0 +1,78 @@
+"""Options that several commands share, and what their texts mean."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+"""A path; whether it exists is found out, and told, by what opens it."""
+
+
+def as_json(command: Command) -> Command:
+    """Add `--json`."""
+    return click.option("--json", "json_", is_flag=True, help="Print JSON.")(command)
+
+
+def device(command: Command) -> Command:
+    """Add `--device`."""
+    return click.option(
+        "--device", default="reference", show_default=True, help="Device that runs the Programs."
+    )(command)
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How a network is to be quantised; `formats` is None where the caller does not say."""
+
+    formats: str | None
+    first: str
+    overrides: dict[str, str]
+
+
+def rounding(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--format`, `--first` and `--override`; the command gets them as one argument `rounding`."""
+
+    @wraps(command)
+    def packed(formats: str | None, first: str, overrides: tuple[str, ...], **rest: Any) -> Any:
+        named = dict(pair(text, "--override") for text in overrides)
+        return command(rounding=Rounding(formats, first, named), **rest)
+
+    for option in (
+        click.option(
+            "--override",
+            "overrides",
+            multiple=True,
+            metavar="LAYER=FORMAT",
+            help="Formats of one layer. May be repeated.",
+        ),
+        click.option("--first", default="bfp8", show_default=True, help="Formats of the first convolutions."),
+        click.option(
+            "--format",
+            "formats",
+            metavar="FORMAT",
+            help="bfp4 … bfp8, or weights and activations apart as in bfp5/bfp6.  [default: bfp8]",
+        ),
+    ):
+        packed = option(packed)
+    return packed
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    """Split ``NAME=VALUE`` at its first ``=``; a usage error if it has none."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise click.UsageError(f"Option {option} must be NAME=VALUE, not {text!r}.")
+    return name, value
+
+
+def refuse_overwriting(source: Path, targets: Sequence[Path]) -> None:
+    """Refuse an output that is the input: usage error."""
+    for target in targets:
+        if source.resolve() == target.resolve():
+            raise click.UsageError(f"Output must be another file than the input {source}.")

@@ -1,0 +1,91 @@
+"""`gatecast predict`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from gatecast.client import PredictionClient
+from gatecast.errors import ServingError
+
+from . import options
+from .scores import best
+from .tensors import read_input
+from .terminal import print_json, print_table
+
+Float32 = npt.NDArray[np.float32]
+Row = tuple[int, str, float]
+
+
+@click.command("predict")
+@click.argument("address", metavar="HOST:PORT")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=options.FILE)
+@click.option(
+    "--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to print."
+)
+@click.option(
+    "--model_name", default="", help="Model to ask; without it, the only one that a Gatecast server has."
+)
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Of one call, in seconds.")
+@options.as_json
+def command(
+    address: str, files: Sequence[Path], top: int, model_name: str, timeout: float, json_: bool
+) -> None:
+    """Send pictures to a server and print the best classes.
+
+    Each FILE is a JPEG or PNG picture, or an .npy array with a batch dimension. Classes are printed by name
+    where the server knows them, else by index.
+    """
+    with PredictionClient(address, model=model_name) as client:
+        name = client.describe(model_name).inputs[0].name if model_name else "images"
+        answers = []
+        for file in files:
+            value = read_input(file)
+            inputs = {name: [value] if isinstance(value, bytes) else value}
+            answers.append((file, _scores(client.predict(inputs, timeout=timeout), address)))
+        labels = client.labels()
+    results = [
+        (str(file), index, best(row, labels, top))
+        for file, scores in answers
+        for index, row in enumerate(scores)
+    ]
+    _print(results, json_)
+
+
+def _scores(outputs: dict[str, Float32], address: str) -> Float32:
+    """Scores ``[images, classes]`` of the one output that holds them."""
+    found = [values for values in outputs.values() if values.size == values.shape[0] * max(values.shape[1:])]
+    if len(outputs) != 1 or len(found) != 1:
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in outputs.items())
+        raise ServingError(
+            f"Model at {address} must have one output with a score for each class, not {shapes}",
+            hint="Use `gatecast.client.PredictionClient`, which returns every output.",
+        )
+    return found[0].reshape(found[0].shape[0], -1)
+
+
+def _print(results: Sequence[tuple[str, int, list[Row]]], json_: bool) -> None:
+    if json_:
+        print_json(
+            [
+                {
+                    "file": file,
+                    "image": image,
+                    "classes": [
+                        {"index": index, "name": name, "score": score} for index, name, score in rows
+                    ],
+                }
+                for file, image, rows in results
+            ]
+        )
+        return
+    print_table(
+        ("picture", ">class", "name", ">score"),
+        [
+            (file if rank == 0 else "", index, name, f"{score:.4f}")
+            for file, _, rows in results
+            for rank, (index, name, score) in enumerate(rows)
+        ],
+    )

@@ -1,0 +1,48 @@
+"""`gatecast serve`."""
+
+import logging
+from functools import partial
+from pathlib import Path
+
+import click
+
+from gatecast.runtime import open_session
+from gatecast.serving import ModelSource, Server, ServerOptions
+
+from . import options
+from .terminal import say
+
+PORT = click.IntRange(0, 65535)
+
+
+@click.command("serve")
+@click.argument("path", type=options.FILE)
+@click.option("--port", type=PORT, default=8500, show_default=True, help="Of gRPC; 0 takes a free one.")
+@click.option(
+    "--rest_api_port", type=PORT, default=8501, show_default=True, help="Of REST; 0 takes a free one."
+)
+@click.option("--model_name", default="default", show_default=True, help="Name that requests use.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is every network."
+)
+@options.device
+def command(path: Path, port: int, rest_api_port: int, model_name: str, host: str, device: str) -> None:
+    """Serve an artifact over gRPC and REST, as TensorFlow Serving does.
+
+    PATH is a .gcast file, or a folder with one folder for each version (1, 2, …) that holds a .gcast file;
+    the newest version is served. SIGTERM and Ctrl-C finish the requests in flight, then end the server.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    server = Server(
+        [ModelSource(model_name, path)],
+        partial(open_session, device=device),
+        ServerOptions(host=host, port=port, rest_port=rest_api_port),
+    )
+    address = f"[{host}]" if ":" in host else host
+    server.run(
+        on_ready=lambda: say(
+            f"Serving {model_name} on device {device}: gRPC at {address}:{server.port}, "
+            f"REST at http://{address}:{server.rest_port}/v1/models/{model_name}"
+        )
+    )
+    say("Stopped")
