@@ -1,7 +1,8 @@
 """The contract of devices, and how they are found. See docs/spec/isa.md.
 
 A device loads Programs and runs them. It promises the bytes that docs/spec/isa.md §6 and
-docs/spec/numerics.md define, whatever it is made of. Devices are installed as entry points of the group `gatecast.devices`.
+docs/spec/numerics.md define, whatever it is made of. Devices are installed as entry points of the group
+`gatecast.devices`.
 """
 
 from importlib.metadata import EntryPoint, entry_points

@@ -3,6 +3,7 @@
 from .addressing import ExternalMap, strided
 from .architecture import ARCHITECTURES, Architecture, architecture
 from .assembly import assemble, listing, parse, show
+from .chains import chain, chains
 from .encoding import decode, decode_text, encode, encode_text
 from .fields import (
     FORMAT_NAMES,
@@ -39,7 +40,7 @@ from .instructions import (
 )
 from .ports import Port
 from .program import NUMERICS_VERSION, Buffer, Program, pack_inputs, unpack_outputs
-from .verify import verify
+from .verifier import verify
 
 __all__ = [
     "ARCHITECTURES",
@@ -68,6 +69,8 @@ __all__ = [
     "architecture",
     "assemble",
     "block_format",
+    "chain",
+    "chains",
     "decode",
     "decode_text",
     "encode",

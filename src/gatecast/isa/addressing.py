@@ -68,6 +68,11 @@ class ExternalMap:
         return self.rows, self.columns, self.blocks
 
     @property
+    def element_bytes(self) -> int:
+        """Bytes of one block's mantissas, or of one vector."""
+        return element_bytes(self.format)
+
+    @property
     def encoded(self) -> bool:
         """Whether there is a plane of exponents."""
         return self.format != "float32"
@@ -89,7 +94,7 @@ class ExternalMap:
         return strided(section, *self._exponents())
 
     def _values(self) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-        size = element_bytes(self.format)
+        size = self.element_bytes
         return self.offset, (*self.shape, size), (self.row_pitch, self.pixel_pitch * size, size, 1)
 
     def _exponents(self) -> tuple[int, tuple[int, ...], tuple[int, ...]]:

@@ -8,18 +8,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
 
 from ..errors import FileError, NotFoundError
 
 
-def _binding(doc: str) -> int:
-    value: int = field(metadata={"kind": "binding", "doc": doc})
-    return value
+def _binding(doc: str) -> Any:
+    return field(metadata={"kind": "binding", "doc": doc})
 
 
-def _speed(doc: str) -> int:
-    value: int = field(default=0, metadata={"kind": "speed", "doc": doc})
-    return value
+def _speed(doc: str) -> Any:
+    return field(default=0, metadata={"kind": "speed", "doc": doc})
 
 
 @dataclass(frozen=True, kw_only=True)

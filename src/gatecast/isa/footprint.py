@@ -64,15 +64,9 @@ class Access:
         """Elements of the shape."""
         return int(np.prod(self.shape, dtype=object))
 
-    def of(self, memory: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What it touches of a memory with one item an address; a copy if rows are left out."""
-        window = strided(memory, self.start, self.shape, self.steps)
-        if self.rows is None or self.columns is None:
-            return window
-        if len(self.rows) == self.shape[0] and len(self.columns) == self.shape[1]:
-            return window
-        picked: npt.NDArray[Any] = window[self.rows[:, None], self.columns]
-        return picked
+    def window(self, memory: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """View of the whole shape in a memory with one item an address."""
+        return strided(memory, self.start, self.shape, self.steps)
 
 
 def taps(instruction: Instruction, axis: str) -> npt.NDArray[np.int64]:
