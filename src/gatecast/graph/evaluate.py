@@ -133,13 +133,12 @@ def _float_convolution(x: Float32, layer: op.Convolution) -> Float32:
     top, left, bottom, right = layer.pads
     rows, columns, _ = infer_shape(layer, [x.shape])
     x = np.pad(x, ((top, bottom), (left, right), (0, 0)))
-    x = x.reshape(*x.shape[:2], layer.groups, -1)
-    kernel = weights.reshape(layer.groups, -1, *weights.shape[1:])
-    sums = np.zeros((rows, columns, layer.groups, kernel.shape[1]), np.float32)
+    kernel = weights.reshape(layer.groups, -1, *weights.shape[1:]).transpose(2, 3, 0, 4, 1)
+    sums = np.zeros((layer.groups, rows * columns, kernel.shape[-1]), np.float32)
     for ky, kx in np.ndindex(layer.kernel):
         taps = tap(x, (ky, kx), layer.stride, layer.dilation, (rows, columns))
-        sums += np.einsum("yxgi,goi->yxgo", taps, kernel[:, :, ky, kx], optimize=True)
-    return sums.reshape(rows, columns, -1)
+        sums += taps.reshape(rows * columns, layer.groups, -1).transpose(1, 0, 2) @ kernel[ky, kx]
+    return sums.transpose(1, 0, 2).reshape(rows, columns, -1)
 
 
 def tap(
