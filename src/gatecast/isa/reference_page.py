@@ -57,9 +57,8 @@ def _table(rows: list[tuple[int, int, Field]]) -> str:
         low, high = field.limits
         values = "float32" if field.kind == "float32" else f"{low}…{high}"
         default = "required" if low > field.default else f"{field.default}"
-        lines.append(
-            f"| `{field.name}` | {word}.{bit} | {field.bits} | {field.unit} | {values} | {default} | {field.doc} |"
-        )
+        cells = (f"`{field.name}`", f"{word}.{bit}", field.bits, field.unit, values, default, field.doc)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
