@@ -2,14 +2,22 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 WIDE = 200
@@ -81,6 +89,15 @@ def working(message: str) -> Iterator[None]:
         progress.add_task(message)
         yield
     say(message)
+
+
+@contextmanager
+def downloading() -> Iterator[Callable[[int, int | None], None]]:
+    """Give a function that shows bytes so far, and of the whole file where that is known, as a bar."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("Downloading", visible=False, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 
 
 def _cell(value: object) -> str:

@@ -87,11 +87,10 @@ class Request:
                 f"Pictures of input {port.name} of {self.model} must have shape [{batch or -1}], "
                 f"not {list(tensor.shape)}"
             )
-        if len(tensor) < 1 or batch not in (None, len(tensor)):
-            raise RequestError(
-                f"Input {port.name} of {self.model} must have {batch or 'at least one'} pictures, "
-                f"not {len(tensor)}"
-            )
+        if batch not in (None, len(tensor)) or not len(tensor):
+            wanted = "at least one picture" if batch is None else f"{batch} picture(s)"
+            given = len(tensor) or "none"
+            raise RequestError(f"Input {port.name} of {self.model} must have {wanted}, not {given}")
         return [bytes(data) for data in tensor]
 
     def _bounded(self, port: InputPort, array: Float32) -> Float32:

@@ -1,0 +1,60 @@
+# Everything runs in .venv, which is made from the lock files by plain pip and remade when they change.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+MODEL  ?= fashion
+PYTEST_OPTIONS ?=
+
+# On Linux PyPI's torch brings CUDA's libraries, some gigabytes; the CPU build is smaller:
+#   make test TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
+TORCH  ?= torch==2.13.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
+
+demo: $(VENV)/installed ## Set up and show the whole path; MODEL=resnet50 for the real network
+	@$(BIN)/gatecast demo --model $(MODEL)
+
+test: $(VENV)/installed-test ## Run every test
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+check: $(VENV)/installed-test ## Format, lint, types, import contracts, fast tests: before a commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_OPTIONS)
+
+format: $(VENV)/installed-test ## Lay the code out, and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## Resolve pyproject.toml anew into the lock files; needs uv
+	$(LOCK) pyproject.toml build-requirements.in --output-file requirements.lock
+	$(LOCK) --extra test --extra check pyproject.toml build-requirements.in --output-file requirements-test.lock
+
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11
+
+clean: ## Remove .venv and everything else that is made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --require-hashes -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Tests need one torch that works, not a certain one: where this version is not to be had, a later one will do.
+$(VENV)/installed-test: requirements-test.lock $(VENV)/installed
+	$(PIP) install --quiet --require-hashes -r requirements-test.lock
+	$(PIP) install --quiet $(TORCH) || $(PIP) install --quiet 'torch>=2.9'
+	@touch $@
