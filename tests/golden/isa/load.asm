@@ -1,0 +1,1 @@
+load      layer=13314 section=3 offset=2127443017 row_pitch=543417005 exponents=2014412851 exponent_pitch=4294967295 pixel_pitch=40681 out=@7351901:16777215:45138:bfp8 out_rows=1 out_columns=65535 out_blocks=48271 wait(load,vector,store) signal(load,weights,vector)

@@ -1,0 +1,1 @@
+map       layer=3813 operation=5 a=@13002142:11888261:54560:bfp8 repeat_y=26 repeat_x=244 b=@363658:4739698:43315:bfp8 has_scale=1 scale=6439427 shift=510764 activation=3 low=2.5930946 high=-1.7344412 out=@7778557:16777215:50136:bfp5 out_rows=1 out_columns=44910 out_blocks=63451 last_channels=13 wait(load,weights,matrix,vector,store) signal(load,weights,matrix,vector,store)

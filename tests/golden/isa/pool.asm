@@ -1,0 +1,1 @@
+pool      layer=16383 operation=1 in=@13447157:6952564:65535:float32 in_rows=1 in_columns=24114 in_y=32767 in_x=32767 kernel_rows=45 kernel_columns=103 stride_y=139 stride_x=154 out=@5186857:11593279:65535:float32 out_rows=65535 out_columns=53893 out_blocks=65535 factor=1.8783233 wait(weights) signal(matrix,vector,store)

@@ -1,0 +1,1 @@
+store     layer=4973 section=2 offset=946301501 row_pitch=4294967295 exponents=4294967295 exponent_pitch=2256840416 pixel_pitch=39858 in=@2082441:11295496:52614:bfp5 in_rows=65535 in_columns=1 in_blocks=37709 wait(load,matrix) signal(weights)
