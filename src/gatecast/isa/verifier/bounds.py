@@ -59,11 +59,22 @@ def _check_sizes(program: Program, number: int, instruction: Instruction) -> Non
         ]
         if spans[0] * spans[1] * window_blocks(instruction) > MAX_BLOCKS:
             raise broken(program, number, "stride_y", f"must make a window of at most {MAX_BLOCKS} blocks")
-    if instruction.name == "convolve":
-        panels = sum_steps(instruction) * instruction.out_blocks
-        if panels > program.architecture.weight_panels:
-            problem = f"must be at most {program.architecture.weight_panels} panels, not {panels}"
-            raise broken(program, number, "weights", problem)
+    if instruction.name in ("weights", "convolve"):
+        _check_panels(program, number, instruction)
+
+
+def _check_panels(program: Program, number: int, instruction: Instruction) -> None:
+    """Weight memory wraps: a range may pass its end, but begins inside and meets itself nowhere."""
+    if instruction.name == "weights":
+        field, count = "address", instruction.count
+    else:
+        field, count = "weights", sum_steps(instruction) * instruction.out_blocks
+    size = program.architecture.weight_panels
+    if count > size:
+        raise broken(program, number, field, f"must begin a range of at most {size} panels, not {count}")
+    if getattr(instruction, field) >= size:
+        problem = f"must be one of the {size} panels of weight memory, not {getattr(instruction, field)}"
+        raise broken(program, number, field, problem)
 
 
 def _check_window(program: Program, number: int, instruction: Instruction) -> None:
