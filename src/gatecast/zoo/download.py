@@ -161,7 +161,8 @@ def _fetch_rest(transfer: _Transfer, file: IO[bytes]) -> None:
         with _open(urllib.request.Request(transfer.address, headers=headers), transfer.limits) as reply:
             _receive(transfer, file, reply, have)
     except urllib.error.HTTPError as error:
-        _handle_status(transfer, file, error, have)
+        with error:
+            _handle_status(transfer, file, error, have)
     except (TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
         got = file.seek(0, os.SEEK_END)
         raise _BrokenError(
@@ -189,7 +190,11 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows only to addresses that could have been asked for."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        _check_scheme(newurl)
+        try:
+            _check_scheme(newurl)
+        except DownloadError:
+            fp.close()
+            raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -257,7 +262,7 @@ def _receive(transfer: _Transfer, file: IO[bytes], reply: Any, have: int) -> Non
     length = reply.headers.get("Content-Length")
     whole = have + int(length) if length and length.isdecimal() else None
     _check_size(transfer, whole)
-    while chunk := reply.read(CHUNK):
+    while chunk := reply.read1(CHUNK):
         have += len(chunk)
         if have > MAX_BYTES:
             _check_size(transfer, have)

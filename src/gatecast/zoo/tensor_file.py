@@ -1,6 +1,7 @@
 """Files of named arrays: NumPy's .npz, safetensors, and PyTorch's; told apart by their first bytes."""
 
 import json
+import lzma
 import pickle
 import struct
 import zipfile
@@ -34,15 +35,11 @@ _SAFETENSORS: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-# What the readers below raise for damaged files, besides FileError.
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, AttributeError, RecursionError)
+# What the libraries below raise for damaged files. A size that no memory holds is damage too.
 _READING_ERRORS = (
-    *_DAMAGE,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    OverflowError,
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError),
+    *(TypeError, UserWarning, ValueError, lzma.LZMAError, pickle.UnpicklingError, struct.error),
+    *(zipfile.BadZipFile, zlib.error),
 )
 
 
@@ -66,7 +63,7 @@ def read_tensors(path: Path) -> dict[str, Float32]:
     except _READING_ERRORS as error:
         raise FileError(f"{path} must be a whole file of arrays, but reading it failed: {error}") from error
     return {
-        name: np.ascontiguousarray(array, np.float32)
+        name: np.asarray(array, np.float32, order="C")
         for name, array in arrays.items()
         if np.issubdtype(array.dtype, np.floating)
     }
