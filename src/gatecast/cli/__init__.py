@@ -1,5 +1,5 @@
 """The command line: one file for each command, loaded when it is called."""
 
-from .main import main
+from .command_line import main
 
 __all__ = ["main"]
