@@ -46,8 +46,9 @@ def pictures(limit: int | None) -> list[tuple[bytes, int]]:
         sys.exit("error: GATECAST_TEST_DATA must name the folder with the labelled pictures")
     folder = Path(root) / "images" / "nips17_ccby"
     with (folder / "images.csv").open(newline="") as table:
-        rows = list(csv.DictReader(table))[:limit]
-    return [((folder / f"{row['ImageId']}.png").read_bytes(), int(row["TrueLabel"]) - 1) for row in rows]
+        labels = {row["ImageId"]: int(row["TrueLabel"]) - 1 for row in csv.DictReader(table)}
+    files = sorted(folder.glob("*.png"))[:limit]
+    return [(file.read_bytes(), labels[file.stem]) for file in files]
 
 
 def logits(graph: Graph, tensors: list[np.ndarray], title: str) -> np.ndarray:
