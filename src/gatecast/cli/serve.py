@@ -33,6 +33,7 @@ def command(path: Path, port: int, rest_api_port: int, model_name: str, host: st
     the newest version is served. SIGTERM and Ctrl-C finish the requests in flight, then end the server.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     server = Server(
         [ModelSource(model_name, path)],
         partial(open_session, device=device),

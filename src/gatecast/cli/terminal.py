@@ -35,8 +35,8 @@ def print_text(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document; what is not finite is written as JavaScript's ``NaN`` and ``Infinity``."""
-    click.echo(json.dumps(value, indent=2))
+    """Print one JSON document on one line; NaN and infinities are written as JavaScript writes them."""
+    click.echo(json.dumps(value, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
