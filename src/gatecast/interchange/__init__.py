@@ -1,0 +1,7 @@
+"""Networks from and to other tools' files: standard ONNX."""
+
+from .exporter import to_onnx
+from .importer import from_onnx, supported_operators
+from .onnx_file import export, load
+
+__all__ = ["export", "from_onnx", "load", "supported_operators", "to_onnx"]

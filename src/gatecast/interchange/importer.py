@@ -1,0 +1,205 @@
+"""ONNX to Graph: walks the nodes once, lists all that cannot be read, then joins what belongs together."""
+
+from collections.abc import Sequence
+
+import onnx
+import onnx.inliner
+
+from gatecast.errors import FileError, GatecastError, UnsupportedError
+from gatecast.graph import Encode, Graph, InputPort, Interface, Layout, OutputPort
+
+from . import operators as _operators  # noqa: F401
+from .encode_function import DOMAIN, encoded_format
+from .folding import FOLDABLE, constant_of, fold
+from .idioms import join_idioms
+from .network import Network, NotSupportedError, axes_of, natural
+from .node import OPERATORS, Node, tensor_constant
+from .ports import SourceInput, layout_of, source_inputs, stored_interface
+from .values import AnyConstant, Value, View
+
+
+def from_onnx(model: onnx.ModelProto) -> Graph:
+    """Read a network.
+
+    Raises
+    ------
+    UnsupportedError
+        Nodes that Gatecast has no layer for: all of them, each with its name, operator and the reason.
+    FileError
+        The model is not well formed, or weights are not finite.
+    GraphError
+        Layers do not fit each other.
+    """
+    model = _without_foreign_functions(model)
+    unknown = [node for node in model.graph.node if not _is_known(node, model)]
+    if not unknown:
+        _check(model)
+    return _Importer(model).graph()
+
+
+def _without_foreign_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    foreign = [(f.domain, f.name) for f in model.functions if f.domain != DOMAIN]
+    return onnx.inliner.inline_selected_functions(model, foreign) if foreign else model
+
+
+def _is_known(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
+    if node.domain == DOMAIN:
+        return encoded_format(node, _functions(model)) is not None
+    return node.domain in ("", "ai.onnx") and (
+        node.op_type in OPERATORS or node.op_type in FOLDABLE or node.op_type == "Constant"
+    )
+
+
+def _functions(model: onnx.ModelProto) -> dict[str, onnx.FunctionProto]:
+    return {function.name: function for function in model.functions if function.domain == DOMAIN}
+
+
+def _check(model: onnx.ModelProto) -> None:
+    if not model.graph.output:
+        raise FileError("Model must have a graph with outputs; it holds none")
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise FileError(f"Model must be well formed ONNX: {text[:300]}") from error
+
+
+def supported_operators() -> list[str]:
+    """Names of the operators that are read wherever they stand, sorted."""
+    return sorted(OPERATORS)
+
+
+class _Importer:
+    """One reading of one model."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+        self.functions = _functions(model)
+        self.interface = stored_interface(model)
+        self.inputs = source_inputs(model.graph)
+        batches = {source.batch for source in self.inputs if source.batch is not None}
+        if len(batches) > 1:
+            raise UnsupportedError(f"Inputs must have one size of the batch, not {sorted(batches)}")
+        self.batch = batches.pop() if batches else None
+        self.network = Network(self.batch or 1)
+        self.tensors: dict[str, Value] = {}
+        self.failed: list[str] = []
+
+    def graph(self) -> Graph:
+        """Read everything."""
+        for tensor in self.model.graph.initializer:
+            self.tensors[tensor.name] = tensor_constant(tensor, tensor.name)
+        input_ports = [self._add_input(source) for source in self.inputs]
+        for proto in self._needed():
+            self._read(proto)
+        self._refuse_failed()
+        output_ports = [self._output(info) for info in self.model.graph.output]
+        self._refuse_failed()
+        interface = self.interface or Interface(inputs=tuple(input_ports), outputs=tuple(output_ports))
+        outputs = tuple(dict.fromkeys(port.value for port in output_ports))
+        network = self.network
+        layers = join_idioms(network.layers, network.whole, set(outputs))
+        name = self.model.graph.name or "network"
+        return Graph(name, tuple(network.inputs), layers, outputs, interface)
+
+    def _add_input(self, source: SourceInput) -> InputPort:
+        stored = {port.name: port for port in self.interface.inputs} if self.interface else {}
+        known = stored.get(source.name)
+        layout = known.layout if known else layout_of(self.model.graph, source)
+        value = known.value if known else source.name
+        sizes = source.sizes
+        shape = (sizes[1], sizes[2], sizes[0]) if layout == "NCHW" else sizes
+        self.network.add_input(value, shape)
+        order = natural(3) if layout == "NCHW" else range(1, len(shape) + 1)
+        self.tensors[source.name] = View(value, axes_of(shape, tuple(order)))
+        return InputPort(name=source.name, value=value, layout=layout, batch=source.batch)
+
+    def _needed(self) -> list[onnx.NodeProto]:
+        """Return the nodes that the outputs depend on, and those that are marked as layers."""
+        wanted = {info.name for info in self.model.graph.output}
+        needed = []
+        for node in reversed(self.model.graph.node):
+            if wanted.intersection(node.output) or Node(node, "", 0, ()).mark:
+                needed.append(node)
+                wanted.update(node.input)
+        return needed[::-1]
+
+    def _read(self, proto: onnx.NodeProto) -> None:
+        name = proto.name or next(iter(proto.output), proto.op_type)
+        if not _is_known(proto, self.model):
+            self.failed.append(f"{name} ({_full_name(proto)}: not supported)")
+            return
+        if any(tensor and tensor not in self.tensors for tensor in proto.input):
+            return  # what it reads is among the failed ones
+        inputs = tuple(self.tensors[tensor] if tensor else None for tensor in proto.input)
+        node = Node(proto, name, self.opset, inputs)
+        try:
+            values = self._values(node)
+        except NotSupportedError as error:
+            self.failed.append(f"{name} ({_full_name(proto)}: {error})")
+            return
+        except GatecastError:
+            raise
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise FileError(f"Node {name} ({_full_name(proto)}) must be well formed: {error}") from error
+        self.tensors.update(zip(proto.output, values, strict=False))
+        if node.mark and isinstance(values[0], View):
+            self.network.whole.add(values[0].value)
+
+    def _values(self, node: Node) -> Sequence[Value]:
+        kind = node.proto.op_type
+        if node.proto.domain == DOMAIN:
+            return [self._encode(node)]
+        if kind == "Constant":
+            return [constant_of(node)]
+        given = [value for value in node.inputs if value is not None]
+        if kind in FOLDABLE and all(isinstance(value, AnyConstant) for value in given):
+            return fold(node)
+        if kind not in OPERATORS:
+            raise NotSupportedError("is known for constants only")
+        result = OPERATORS[kind](node, self.network)
+        return [result] if isinstance(result, Value) else result
+
+    def _encode(self, node: Node) -> View:
+        fmt = encoded_format(node.proto, self.functions)
+        view = self.network.view(node.input(0))
+        if len(view.axes) not in (2, 4):
+            raise NotSupportedError(f"encodes a tensor of {len(view.axes)} axes")
+        view = self.network.arranged(view, natural(len(view.axes) - 1))
+        return self.network.chain(view, Encode, node.name, format=fmt)
+
+    def _refuse_failed(self) -> None:
+        if not self.failed:
+            return
+        count = len(self.failed)
+        raise UnsupportedError(
+            f"Network {self.model.graph.name} must have operators that Gatecast knows, "
+            f"not {'this' if count == 1 else f'these {count}'}: " + "; ".join(self.failed),
+            hint=f"Supported operators: {', '.join(supported_operators())}.",
+        )
+
+    def _output(self, info: onnx.ValueInfoProto) -> OutputPort:
+        batch = self._output_batch(info)
+        try:
+            view, layout = self._output_view(info.name)
+        except NotSupportedError as error:
+            self.failed.append(f"{info.name} (output: {error})")
+            return OutputPort(name=info.name, value="")
+        return OutputPort(name=info.name, value=view.value, layout=layout, batch=batch)
+
+    def _output_view(self, name: str) -> tuple[View, Layout]:
+        if name not in self.tensors:
+            raise NotSupportedError("is made by no node")
+        view, order = self.network.arrange(self.network.view(self.tensors[name]))
+        if len(order) != 3:
+            return view, "as_is"
+        return view, "NCHW" if order == natural(3) else "NHWC"
+
+    def _output_batch(self, info: onnx.ValueInfoProto) -> int | None:
+        dims = info.type.tensor_type.shape.dim
+        return (dims[0].dim_value or None) if dims else self.batch
+
+
+def _full_name(proto: onnx.NodeProto) -> str:
+    return proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"

@@ -1,0 +1,133 @@
+"""ONNX files: read with limits, data files beside them included; written whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, external_data_helper
+
+from gatecast.errors import FileError
+from gatecast.graph import Graph
+
+from .exporter import to_onnx
+from .importer import from_onnx
+
+LARGEST_FILE = (1 << 31) - 1
+"""Most bytes of a protobuf message, and so of a model in one file."""
+
+
+def load(path: str | os.PathLike[str]) -> Graph:
+    """Read a network from an ONNX file.
+
+    Raises
+    ------
+    FileError
+        The file is missing, truncated, corrupt, or no ONNX; or its data files are.
+    UnsupportedError
+        It holds nodes that Gatecast has no layer for; all are listed.
+    """
+    path = Path(path)
+    model = _parse(path, _read(path))
+    _read_external(model, path)
+    return from_onnx(model)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise FileError(f"File {path} must be smaller than 2 GiB, not {path.stat().st_size} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(
+            f"File {path} must be readable: {error.strerror or error}", hint="Check the path."
+        ) from error
+
+
+def _parse(path: Path, data: bytes) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise FileError(
+            f"File {path} must be an ONNX model, whole and unchanged; it cannot be read"
+        ) from error
+    if not model.opset_import or not model.HasField("graph"):
+        raise FileError(f"File {path} must be an ONNX model; it holds no graph")
+    return model
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+
+
+def _read_external(model: onnx.ModelProto, path: Path) -> None:
+    """Bring data from beside the file into the model; nothing outside the file's folder is read."""
+    for tensor in _tensors(model):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.raw_data = _external_bytes(tensor, path)
+            tensor.data_location = TensorProto.DEFAULT
+            del tensor.external_data[:]
+
+
+def _external_bytes(tensor: TensorProto, path: Path) -> bytes:
+    where = f"Data of tensor {tensor.name} in {path.name}"
+    try:
+        info = external_data_helper.ExternalDataInfo(tensor)
+        offset, length = int(info.offset or 0), int(info.length or 0)
+        folder = path.parent.resolve()
+        file = (folder / info.location).resolve()
+        if not info.location or not file.is_relative_to(folder):
+            raise FileError(f"{where} must lie in the model's folder, not at {info.location!r}")
+        size = file.stat().st_size
+        length = length or size - offset
+        if offset < 0 or length < 0 or offset + length > size or length > LARGEST_FILE:
+            raise FileError(f"{where} must lie inside {file.name}: {length} bytes at {offset} of {size}")
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(length)
+    except (OSError, ValueError) as error:
+        raise FileError(
+            f"{where} must be readable: {error}", hint="Copy the model together with its data files."
+        ) from error
+
+
+def export(graph: Graph, path: str | os.PathLike[str], inline: bool = False) -> None:
+    """Write `graph` as standard ONNX; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    inline : bool
+        Write Encode as plain nodes, for OpenVINO.
+
+    Raises
+    ------
+    FileError
+        The file cannot be written.
+    """
+    path = Path(path)
+    data = to_onnx(graph, inline).SerializeToString(deterministic=True)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise FileError(f"File {path} must be writable: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
