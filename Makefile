@@ -37,7 +37,7 @@ format: $(VENV)/installed-test ## Lay the code out, and mend what ruff can mend
 
 lock: ## Resolve pyproject.toml anew into the lock files; needs uv
 	$(LOCK) pyproject.toml build-requirements.in --output-file requirements.lock
-	$(LOCK) --extra test --extra check pyproject.toml build-requirements.in --output-file requirements-test.lock
+	$(LOCK) --extra test --extra check --extra hardware pyproject.toml build-requirements.in --output-file requirements-test.lock
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11
 
