@@ -6,11 +6,14 @@ Text order is a legal schedule, so `wait` and `signal` need no attention here.
 from collections.abc import Callable, Iterable
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from ...errors import DeviceError, RequestError
 from ...isa import Instruction, Program, Section, verify
 from . import matrix, transfer, vector
 from .memory import Memory
+
+_BLAS = ThreadpoolController()  # a product of one block is too small to share among threads
 
 
 def _nothing(memory: Memory, instruction: Instruction) -> None:
@@ -32,8 +35,9 @@ INSTRUCTIONS: dict[str, Callable[[Memory, Instruction], None]] = {
 
 def execute(memory: Memory, text: Iterable[Instruction]) -> None:
     """Run instructions in text order."""
-    for instruction in text:
-        INSTRUCTIONS[instruction.name](memory, instruction)
+    with _BLAS.limit(limits=1, user_api="blas"):
+        for instruction in text:
+            INSTRUCTIONS[instruction.name](memory, instruction)
 
 
 class ReferenceDevice:
