@@ -26,7 +26,8 @@ class LoadedProgram(Protocol):
         Raises
         ------
         RequestError
-            `inputs` has not `Program.inputs_bytes` bytes, or a block of it does not exist.
+            `inputs` has not `Program.inputs_bytes` bytes. What is in them is not looked at: they must be what
+            `isa.pack_inputs` makes.
         DeviceError
             The device failed, or the Program was closed.
         """
