@@ -56,18 +56,19 @@ def to_onnx(graph: Graph, inline: bool = False) -> onnx.ModelProto:
 
 
 def _check_ports(graph: Graph) -> None:
+    interface = graph.interface
     sides = (
-        ("inputs", graph.interface.inputs, [value.name for value in graph.inputs]),
-        ("outputs", graph.interface.outputs, list(graph.outputs)),
+        ("inputs", {p.value for p in interface.inputs}, [value.name for value in graph.inputs]),
+        ("outputs", {p.value for p in interface.outputs}, list(graph.outputs)),
     )
-    for side, ports, values in sides:
-        found = {port.value for port in ports}
+    for side, found, values in sides:
         if found != set(values):
             raise GraphError(
                 f"Ports of {graph.name} must stand for its {side} {', '.join(values)}, "
                 f"not {', '.join(sorted(found)) or 'none'}"
             )
-    names = [port.name for port in (*graph.interface.inputs, *graph.interface.outputs)]
+    ports: list[InputPort | OutputPort] = [*interface.inputs, *interface.outputs]
+    names = [port.name for port in ports]
     if len(set(names)) != len(names):
         raise GraphError(f"Ports of {graph.name} must have different names, not {', '.join(names)}")
 

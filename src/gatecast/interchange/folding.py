@@ -55,7 +55,7 @@ def fold(node: Node) -> list[AnyConstant]:
     kind = node.proto.op_type
     if kind == "Cast" and node.attribute("to") == TensorProto.FLOAT and inputs[0].array.dtype == np.int8:
         name = inputs[0].name
-        return [Mantissas(name, inputs[0].array, name_format(name))]
+        return [Mantissas(name, inputs[0].array.astype(np.int8, copy=False), name_format(name))]
     if kind == "Mul" and len(inputs) == 2:
         blocks = _blocks(*inputs) or _blocks(*reversed(inputs))
         if blocks is not None:
@@ -96,7 +96,12 @@ def _move_blocks(node: Node) -> AnyConstant:
         return Constant(blocks[0].name, _computed(node, [*(_array(value) for value in first), *rest])[0])
     mantissas = _computed(node, [*(block.mantissas for block in blocks), *rest])[0]
     shifts = _computed(node, [*(block.shifts for block in blocks), *rest])[0]
-    return BlockConstant(blocks[0].name, mantissas, shifts, formats.pop())
+    return BlockConstant(
+        blocks[0].name,
+        mantissas.astype(np.int8, copy=False),
+        shifts.astype(np.int16, copy=False),
+        formats.pop(),
+    )
 
 
 def _computed(node: Node, arrays: Sequence[npt.NDArray[np.generic] | None]) -> list[npt.NDArray[np.generic]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from gatecast.graph import (
     Activation,
+    ActivationKind,
     Affine,
     AveragePool,
     Convolution,
@@ -202,7 +203,7 @@ def product_with_own_sigmoid(layer: Layer, graph: Layers) -> Joined | None:
         gate = graph.part(other, Activation)
         if gate is None or gate.inputs != (source,) or gate.kind not in ("sigmoid", "hard_sigmoid"):
             continue
-        kind = "silu" if gate.kind == "sigmoid" else "hard_swish"
+        kind: ActivationKind = "silu" if gate.kind == "sigmoid" else "hard_swish"
         return Joined(replace(gate, name=layer.name, kind=kind), (gate,))
     return None
 

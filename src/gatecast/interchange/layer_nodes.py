@@ -28,7 +28,8 @@ def _encode(layer: op.Encode, writer: Writer) -> None:
     shape = writer.shape(layer.inputs[0])
     if len(shape) not in (1, 3):
         raise GraphError(f"Layer {layer.name} must encode a map or a vector, not a value of shape {shape}")
-    writer.encode(layer, *writer.reads(layer), layer.format, shape[-1])
+    (tensor,) = writer.reads(layer)
+    writer.encode(layer, tensor, layer.format, shape[-1])
 
 
 @write_layer.register

@@ -85,13 +85,14 @@ def _external_bytes(tensor: TensorProto, path: Path) -> bytes:
         file = (folder / info.location).resolve()
         if not info.location or not file.is_relative_to(folder):
             raise FileError(f"{where} must lie in the model's folder, not at {info.location!r}")
-        size = file.stat().st_size
+        size = int(file.stat().st_size)
         length = length or size - offset
         if offset < 0 or length < 0 or offset + length > size or length > LARGEST_FILE:
             raise FileError(f"{where} must lie inside {file.name}: {length} bytes at {offset} of {size}")
         with file.open("rb") as stream:
             stream.seek(offset)
-            return stream.read(length)
+            data: bytes = stream.read(length)
+        return data
     except (OSError, ValueError) as error:
         raise FileError(
             f"{where} must be readable: {error}", hint="Copy the model together with its data files."

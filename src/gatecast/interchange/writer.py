@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from gatecast.graph import Graph, Layer, OutputPort, Shape
+from gatecast.graph import Graph, InputPort, Layer, OutputPort, Shape
 from gatecast.numerics import Format
 
 from .encode_function import encode_function
@@ -30,7 +30,7 @@ class Writer:
         self.functions: dict[str, onnx.FunctionProto] = {}
         self.tensors: dict[str, str] = {}
         self._shared: dict[str, str] = {}
-        ports = [*graph.interface.inputs, *graph.interface.outputs]
+        ports: list[InputPort | OutputPort] = [*graph.interface.inputs, *graph.interface.outputs]
         self._names = {port.name for port in ports} | set(graph.by_name)
         for port in (p for p in graph.interface.outputs if lies_as_port(graph, p)):
             if port.value in graph.by_name:

@@ -107,19 +107,18 @@ def _per_channel(
             f"has a constant of shape {list(scale.shape)} for a tensor of shape {list(network.dims(view))}; "
             "one number, or one for each channel, is known"
         )
-    size, pick = found
-    return view, pick(scale, size), pick(shift, size)
+    return view, _spread(scale, found), _spread(shift, found)
 
 
-def _channels(network: Network, view: View, array: Float32):
-    """Number of channels, and a function that makes one number a channel of `array`; None if it cannot."""
+def _channels(network: Network, view: View, array: Float32) -> int | None:
+    """Return the number of channels, None if `array` is not one number, or one for each of them."""
     dims, shape = network.dims(view), network.shapes[view.value]
     last = len(shape) - 1
     if array.ndim > len(dims):
         return None
     varying = [axis - array.ndim + len(dims) for axis, size in enumerate(array.shape) if size > 1]
     if not varying or (len(varying) == 1 and view.axes[varying[0]] == (last,)):
-        return shape[last], _spread
+        return shape[last]
     return None
 
 

@@ -63,7 +63,7 @@ def gemm(node: Node, network: Network) -> Value:
         matrix = Constant(matrix.name, matrix.array.T)
     alpha, beta = float(node.attribute("alpha", 1.0)), float(node.attribute("beta", 1.0))
     if alpha != 1.0:
-        matrix = Constant(matrix.name, matrix.array * np.float32(alpha))
+        matrix = Constant(matrix.name, finite(matrix) * np.float32(alpha))
     bias = None
     if node.input(2) is not None and beta != 0.0:
         bias = np.float32(beta) * node.weights(2)

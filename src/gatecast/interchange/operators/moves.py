@@ -1,6 +1,7 @@
 """Operators that move values without changing them."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from onnx import TensorProto
@@ -68,7 +69,7 @@ def flatten(node: Node, network: Network) -> Value:
     axis = int(node.attribute("axis", 1))
     axis = axis + len(dims) if axis < 0 else axis
     if node.mark:
-        order = "hwc" if node.mark.endswith("hwc") else "chw"
+        order: Literal["chw", "hwc"] = "hwc" if node.mark.endswith("hwc") else "chw"
         return network.add(Flatten(name=network.unique(node.name), inputs=(view.value,), order=order))
     return network.reshaped(view, [int(np.prod(dims[:axis])), int(np.prod(dims[axis:]))], node.name)
 

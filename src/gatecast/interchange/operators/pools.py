@@ -120,9 +120,8 @@ def _over_space(node: Node, network: Network) -> tuple[View, Axes]:
     view = network.view(node.input(0))
     axes = _reduced_axes(node, len(view.axes))
     if axes == [2, 3] and len(view.axes) == 4:
-        view, order = network.arranged(view, MAP_ORDER), MAP_ORDER
-    else:
-        view, order = network.arrange(view)
+        view = network.arranged(view, MAP_ORDER)
+    view, order = network.arrange(view)
     if sorted(order.index(axis) if axis in order else -1 for axis in axes) != [0, 1] or len(order) != 3:
         raise NotSupportedError(f"reduces axes {axes}; only both the rows and columns of a map are known")
     kept = [() if axis in axes else group for axis, group in enumerate(view.axes)]

@@ -1,7 +1,7 @@
 """Resizing of maps: nearest by whole factors, and linear."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -59,9 +59,9 @@ def _coordinate_mode(node: Node) -> str:
 def _linear_coordinates(mode: str, size: Sequence[int]) -> Coordinates:
     if mode == "pytorch_half_pixel" and min(size) > 1:
         return "half_pixel"
-    for known in ("half_pixel", "asymmetric", "align_corners"):
-        if mode == known:
-            return known  # type: ignore[return-value]
+    known: dict[str, Coordinates] = {name: name for name in get_args(Coordinates)}
+    if mode in known:
+        return known[mode]
     raise NotSupportedError(f"coordinates must be half_pixel, asymmetric or align_corners, not {mode}")
 
 
