@@ -14,7 +14,8 @@ from gatecast.quantization import quantize
 from gatecast.zoo import preprocessing
 
 from . import options
-from .terminal import count, print_json, print_table, say, size, working
+from .layers import print_layers
+from .terminal import print_json, say, size, working
 
 LARGEST_LABELS = 1 << 22
 """Bytes of a file of labels."""
@@ -135,25 +136,6 @@ def _read_labels(graph: Graph, path: Path) -> tuple[str, ...]:
             hint="The order of the lines is the order of the network's scores.",
         )
     return labels
-
-
-def print_layers(artifact: Artifact) -> None:
-    """Print what each layer costs and where it runs, and the sums."""
-    rows = [
-        (
-            layer.name,
-            layer.kind,
-            layer.where,
-            *(count(n) if n else "" for n in (layer.macs, layer.weight_bytes, layer.bytes, layer.tiles)),
-        )
-        for layer in artifact.layers
-    ]
-    sums = [sum(getattr(layer, name) for layer in artifact.layers) for name in _SUMMED]
-    rows.append(("total", "", "", *(count(n) for n in sums)))
-    print_table(("layer", "kind", "where", ">MACs", ">weight bytes", ">bytes moved", ">tiles"), rows)
-
-
-_SUMMED = ("macs", "weight_bytes", "bytes", "tiles")
 
 
 def _as_json(artifact: Artifact, output: Path) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """`gatecast inspect`: what a file is."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from gatecast.artifact import Artifact, HostStage, ImageStage, ProgramStage, Sta
 from gatecast.errors import FileError
 from gatecast.graph import BlockWeights, Convolution, Encode, Graph, Interface, Layer, MatMul, Signature
 from gatecast.interchange import load
+from gatecast.numerics import FormatPair
 
 from . import options
-from .compile import print_layers
+from .layers import print_layers
 from .terminal import print_json, print_table, print_text, size
 
 _ARTIFACT = b"GCARTFCT"
@@ -59,9 +61,11 @@ def _inspect_artifact(source: Path, artifact: Artifact, json_: bool) -> None:
     stages = [_stage(stage) for stage in artifact.stages]
     print_table(
         ("stage", "kind", "reads", "makes", "what"),
-        [(s["name"], s["kind"], ", ".join(s["inputs"]), ", ".join(s["outputs"]), s["what"]) for s in stages],
+        [(s["name"], s["kind"], _some(s["inputs"]), _some(s["outputs"]), s["what"]) for s in stages],
     )
+    print_text("")
     print_layers(artifact)
+    print_text("")
     for key, value in artifact.provenance.items():
         print_text(f"{key:12} {value}")
 
@@ -110,7 +114,7 @@ def _inspect_network(source: Path, graph: Graph, json_: bool) -> None:
     _print_signature(graph.signature, graph.interface)
     print_table(
         ("layer", "kind", "reads", "makes", "formats"),
-        [(x["name"], x["kind"], ", ".join(x["inputs"]), x["shape"], x["formats"]) for x in layers],
+        [(x["name"], x["kind"], _some(x["inputs"]), x["shape"], x["formats"]) for x in layers],
     )
 
 
@@ -124,14 +128,20 @@ def _layer(graph: Graph, layer: Layer) -> dict[str, Any]:
     }
 
 
+def _some(names: Sequence[str], most: int = 3) -> str:
+    """The first few of a list."""
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 def _formats(graph: Graph, layer: Layer) -> str:
     """Format of an encode, weights/activations of a layer with weights in blocks, else empty."""
     if isinstance(layer, Encode):
         return str(layer.format)
     if isinstance(layer, Convolution | MatMul) and isinstance(layer.weights, BlockWeights):
         source = graph.by_name.get(layer.inputs[0])
-        activations = str(source.format) if isinstance(source, Encode) else "float32"
-        return f"{layer.weights.format}/{activations}"
+        if isinstance(source, Encode):
+            return str(FormatPair(layer.weights.format, source.format))
     return ""
 
 
@@ -141,7 +151,11 @@ def _print_head(source: Path, kind: str, name: str, more: list[tuple[str, str]])
 
 
 def _print_signature(signature: Signature, interface: Interface) -> None:
-    images = {port.name: port.image.name for port in interface.inputs if port.image}
+    images = {
+        port.name: f"{port.image.name}, {port.image.height} x {port.image.width} {port.image.channels}"
+        for port in interface.inputs
+        if port.image
+    }
     layouts = {port.name: port.layout for port in (*interface.inputs, *interface.outputs)}
     rows = [
         (side, spec.name, spec.dtype, list(spec.shape), layouts[spec.name], images.get(spec.name, ""))
@@ -149,5 +163,6 @@ def _print_signature(signature: Signature, interface: Interface) -> None:
         for spec in specs
     ]
     print_table(("port", "name", "dtype", "shape", "layout", "pictures"), rows)
+    print_text("")
     if interface.labels:
-        print_text(f"{'labels':12} {len(interface.labels)}: {', '.join(interface.labels[:4])}, …\n")
+        print_text(f"{'labels':12} {len(interface.labels)}: {_some(interface.labels)}\n")

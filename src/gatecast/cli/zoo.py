@@ -31,6 +31,7 @@ def list_(json_: bool) -> None:
         )
         return
     print_table(("network", "what", "weights"), [_network_row(known) for known in NETWORKS.values()])
+    print_text("")
     print_table(
         ("preprocessing", "size", "channels", "resize"),
         [
@@ -108,12 +109,18 @@ def _summary(known: Network) -> dict[str, Any]:
     }
 
 
+def _digest(sha256: str) -> str:
+    if not sha256:
+        return "not published; the first download's is remembered"
+    return sha256 if len(sha256) == 64 else f"starts with {sha256}, as published"
+
+
 def _source_lines(source: Source) -> list[tuple[str, object]]:
     use = "tests only, non-commercial; looked for under GATECAST_TEST_DATA" if source.test_only else ""
     reached = "" if source.reached or not source.address else " (untested: it was never reached)"
     lines = [
         ("file", source.file),
-        ("SHA-256", source.sha256 or "not published; the first download is remembered"),
+        ("SHA-256", _digest(source.sha256)),
         ("bytes", count(source.bytes) if source.bytes else ""),
         ("address", f"{source.address}{reached}"),
         ("publisher", source.publisher),
