@@ -136,11 +136,12 @@ class Runner:
             timeout=TIMEOUT_S,
         )
         told = f"$ {step.command}\n{result.stdout}{result.stderr}[exit {result.returncode}]"
-        assert result.returncode == step.status, told
-        assert matches(step.out, result.stdout), f"{told}\nexpected:\n" + "\n".join(step.out)
-        if step.err:
-            assert matches(step.err, result.stderr), f"{told}\nexpected on stderr:\n" + "\n".join(step.err)
-        assert "Traceback" not in result.stderr, told
+        if result.returncode != step.status:
+            pytest.fail(f"{told}\nexpected status {step.status}", pytrace=False)
+        if not matches(step.out, result.stdout):
+            pytest.fail(f"{told}\nexpected:\n" + "\n".join(step.out), pytrace=False)
+        if "Traceback" in result.stderr or (step.err and not matches(step.err, result.stderr)):
+            pytest.fail(f"{told}\nexpected on stderr:\n" + "\n".join(step.err), pytrace=False)
 
     def _serve(self, step: Step) -> None:
         log = self.folder / f"server-{len(self.servers)}.log"
@@ -225,5 +226,5 @@ class TestFormat:
         "text", ["$ echo x\n", "$ false\n", "$ true\n[exit 1]\n", "$ echo y >&2\n2> x\n"]
     )
     def test_what_is_not_as_told_fails(self, text, tmp_path):
-        with pytest.raises(AssertionError):
+        with pytest.raises(pytest.fail.Exception):
             Runner(tmp_path).run(parse(text))

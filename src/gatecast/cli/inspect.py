@@ -8,7 +8,18 @@ import click
 
 from gatecast.artifact import Artifact, HostStage, ImageStage, ProgramStage, Stage
 from gatecast.errors import FileError
-from gatecast.graph import BlockWeights, Convolution, Encode, Graph, Interface, Layer, MatMul, Signature
+from gatecast.graph import (
+    BlockWeights,
+    Convolution,
+    Encode,
+    Graph,
+    InputPort,
+    Interface,
+    Layer,
+    MatMul,
+    OutputPort,
+    Signature,
+)
 from gatecast.interchange import load
 from gatecast.numerics import FormatPair
 
@@ -156,7 +167,8 @@ def _print_signature(signature: Signature, interface: Interface) -> None:
         for port in interface.inputs
         if port.image
     }
-    layouts = {port.name: port.layout for port in (*interface.inputs, *interface.outputs)}
+    ports: list[InputPort | OutputPort] = [*interface.inputs, *interface.outputs]
+    layouts = {port.name: port.layout for port in ports}
     rows = [
         (side, spec.name, spec.dtype, list(spec.shape), layouts[spec.name], images.get(spec.name, ""))
         for side, specs in (("input", signature.inputs), ("output", signature.outputs))
