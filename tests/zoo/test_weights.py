@@ -184,11 +184,11 @@ def test_offline_one_message_names_the_three_ways_out_within_seconds(places, mon
         f"https://download.pytorch.org/models/resnet50-11ad3fa6.pth: {torchvision}"
     )
     assert caught.value.hint == (
-        "(1) Put resnet50-0676ba61.pth (SHA-256 0676ba61) or resnet50.tv_in1k.safetensors (SHA-256 "
+        "(1) Put resnet50-0676ba61.pth (SHA-256 begins 0676ba61) or resnet50.tv_in1k.safetensors (SHA-256 "
         "5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888) or resnet50-11ad3fa6.pth (SHA-256 "
-        "11ad3fa6) into a folder and name it in GATECAST_WEIGHTS; (2) connect to the network and try again: "
-        f"the file is kept in {places}/cache, which GATECAST_CACHE changes; (3) use a network that needs no "
-        "download: fashion."
+        "begins 11ad3fa6) into a folder and name it in GATECAST_WEIGHTS; (2) connect to the network and try "
+        f"again: the file is kept in {places}/cache, which GATECAST_CACHE changes; (3) use a network that "
+        "needs no download: fashion."
     )
 
 

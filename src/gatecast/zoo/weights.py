@@ -13,6 +13,8 @@ from .sources import Source
 
 Place = Literal["package", "cache", "folder", "test data", "download", "file"]
 
+SHA256_DIGITS = 64
+
 OFFLINE_BUDGET_S = 12.0
 """For all attempts to reach a server together, when none answers."""
 
@@ -155,12 +157,18 @@ def _downloaded(what: str, sources: Sequence[Source], progress: Progress | None,
 
 
 def _ways_out(sources: Sequence[Source]) -> str:
-    files = " or ".join(dict.fromkeys(f"{s.file} (SHA-256 {s.sha256 or 'not published'})" for s in sources))
+    files = " or ".join(dict.fromkeys(f"{source.file} ({_digest_words(source)})" for source in sources))
     return (
         f"(1) Put {files} into a folder and name it in GATECAST_WEIGHTS; (2) connect to the network and try "
         f"again: the file is kept in {cache_folder()}, which GATECAST_CACHE changes; (3) use a network that "
         "needs no download: fashion."
     )
+
+
+def _digest_words(source: Source) -> str:
+    if not source.sha256:
+        return "no SHA-256 published"
+    return f"SHA-256 {'begins ' if len(source.sha256) < SHA256_DIGITS else ''}{source.sha256}"
 
 
 def _cache_path(source: Source) -> Path:
