@@ -9,7 +9,7 @@ import numpy as np
 
 from gatecast import graph as op
 from gatecast.errors import GraphError
-from gatecast.graph import Graph, Input, Interface, InputPort, Layer, OutputPort
+from gatecast.graph import Graph, Input, InputPort, Interface, Layer, OutputPort
 
 CHANNELS = (1, 3, 8, 16, 24, 32, 40, 48, 64, 72, 96)
 
@@ -59,7 +59,7 @@ def convolution(b):
     outputs = channels if depthwise else groups * max(1, b.pick(CHANNELS) // groups)
     kernel = b.pick([(1, 1), (3, 3), (3, 3), (5, 5), (1, 3), (3, 1), (2, 2), (7, 7)])
     dilation = b.pick([(1, 1), (1, 1), (1, 1), (2, 2), (1, 2)])
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     same = (spans[0] // 2, spans[1] // 2, (spans[0] - 1) // 2, (spans[1] - 1) // 2)
     pads = same if b.chance(0.7) else tuple(int(n) for n in b.rng.integers(0, 3, 4))
     per_group = channels // groups

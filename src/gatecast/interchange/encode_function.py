@@ -7,7 +7,7 @@ Ref: docs/spec/onnx.md §3; docs/spec/numerics.md §1.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,88 @@ def encoded_format(node: onnx.NodeProto, functions: Mapping[str, onnx.FunctionPr
     missing = int(found.group(2) or 0)
     expected = encode_function(fmt, BLOCK_SIZE - missing)
     return fmt if list(function.node) == list(expected.node) else None
+
+
+def inlined(
+    function: onnx.FunctionProto, source: str, target: str, rename: Callable[[str], str]
+) -> list[onnx.NodeProto]:
+    """Return the function's nodes with `source` for x, `target` for y and other names by `rename`."""
+    names = {"x": source, "y": target, "": ""}
+    nodes = []
+    for node in function.node:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        del copy.input[:], copy.output[:]
+        copy.input.extend(names[name] for name in node.input)
+        for name in node.output:
+            names.setdefault(name, rename(name) if name != "y" else target)
+        copy.output.extend(names[name] for name in node.output)
+        copy.name = copy.output[0]
+        nodes.append(copy)
+    return nodes
+
+
+def outlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `model` with calls of the function again where its nodes stand inlined, one after another."""
+    nodes = list(model.graph.node)
+    if not any(node.op_type == "ReduceMax" for node in nodes):
+        return model
+    functions = {f.name: f for f in model.functions}
+    found, place = [], 0
+    while place < len(nodes):
+        call = _call_at(nodes, place)
+        if call is None:
+            found.append(nodes[place])
+            place += 1
+            continue
+        function, node = call
+        functions[function.name] = function
+        found.append(node)
+        place += len(function.node)
+    if len(found) == len(nodes):
+        return model
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.node[:], result.functions[:]
+    result.graph.node.extend(found)
+    result.functions.extend(functions.values())
+    if all(opset.domain != DOMAIN for opset in result.opset_import):
+        result.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    return result
+
+
+def _call_at(nodes: Sequence[onnx.NodeProto], place: int) -> tuple[onnx.FunctionProto, onnx.NodeProto] | None:
+    """Return the function whose body stands at `place`, and the node that calls it in its stead."""
+    if nodes[place].op_type != "Shape" or place + 1 == len(nodes):
+        return None
+    missing = 0
+    if nodes[place + 1].op_type == "Constant":
+        pads = helper.get_node_attr_value(nodes[place + 1], "value")
+        missing = int(numpy_helper.to_array(pads).ravel()[-1]) % BLOCK_SIZE
+    for fmt in FORMATS.values():
+        function = encode_function(fmt, BLOCK_SIZE - missing)
+        names = _match(function.node, nodes[place : place + len(function.node)])
+        if names is not None:
+            last = nodes[place + len(function.node) - 1]
+            call = helper.make_node(function.name, [names["x"]], [names["y"]], name=last.name, domain=DOMAIN)
+            call.metadata_props.extend(last.metadata_props)
+            return function, call
+    return None
+
+
+def _match(pattern: Sequence[onnx.NodeProto], nodes: Sequence[onnx.NodeProto]) -> dict[str, str] | None:
+    """Return the tensor for each name of the pattern if the nodes are the same but for names."""
+    names: dict[str, str] = {"": ""}
+    if len(pattern) != len(nodes):
+        return None
+    for expected, node in zip(pattern, nodes, strict=True):
+        same = (expected.op_type, list(expected.attribute)) == (node.op_type, list(node.attribute))
+        if not same or len(expected.input) != len(node.input) or len(expected.output) != len(node.output):
+            return None
+        pairs = zip([*expected.input, *expected.output], [*node.input, *node.output], strict=True)
+        if any(names.setdefault(name, tensor) != tensor for name, tensor in pairs):
+            return None
+    return names
 
 
 class _Body:

@@ -6,7 +6,6 @@ Ref: docs/spec/onnx.md.
 import json
 
 import onnx
-import onnx.inliner
 from onnx import TensorProto, helper
 
 from gatecast.errors import GraphError
@@ -34,7 +33,7 @@ def to_onnx(graph: Graph, inline: bool = False) -> onnx.ModelProto:
         Ports do not stand for all inputs and outputs, or a layer has no form in ONNX.
     """
     _check_ports(graph)
-    writer = Writer(graph)
+    writer = Writer(graph, inline)
     inputs = [_write_input(writer, port) for port in graph.interface.inputs]
     for layer in graph.layers:
         write_layer(layer, writer)
@@ -52,7 +51,7 @@ def to_onnx(graph: Graph, inline: bool = False) -> onnx.ModelProto:
     )
     text = json.dumps(graph.interface.to_json(), sort_keys=True, ensure_ascii=False)
     model.metadata_props.add(key=INTERFACE_KEY, value=text)
-    return onnx.inliner.inline_local_functions(model) if inline else model
+    return model
 
 
 def _check_ports(graph: Graph) -> None:

@@ -9,7 +9,7 @@ from gatecast.errors import FileError, GatecastError, UnsupportedError
 from gatecast.graph import Encode, Graph, InputPort, Interface, Layout, OutputPort
 
 from . import operators as _operators  # noqa: F401
-from .encode_function import DOMAIN, encoded_format
+from .encode_function import DOMAIN, encoded_format, outlined
 from .folding import FOLDABLE, constant_of, fold
 from .idioms import join_idioms
 from .network import Network, NotSupportedError, axes_of, natural
@@ -30,7 +30,7 @@ def from_onnx(model: onnx.ModelProto) -> Graph:
     GraphError
         Layers do not fit each other.
     """
-    model = _without_foreign_functions(model)
+    model = outlined(_without_foreign_functions(model))
     unknown = [node for node in model.graph.node if not _is_known(node, model)]
     if not unknown:
         _check(model)

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from gatecast.graph import Graph, InputPort, Layer, OutputPort, Shape
 from gatecast.numerics import Format
 
-from .encode_function import encode_function
+from .encode_function import encode_function, inlined
 from .node import LAYER_MARK
 
 
@@ -21,10 +21,13 @@ class Writer:
     ----------
     graph : Graph
         Its ports keep their names; every value gets a tensor name of its own.
+    inline : bool
+        Encode becomes plain nodes in place of a function's call.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, inline: bool = False) -> None:
         self.graph = graph
+        self.inline = inline
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.functions: dict[str, onnx.FunctionProto] = {}
@@ -97,15 +100,22 @@ class Writer:
     def whole(self, layer: Layer, kind: str, tensor: str, *inputs: str, **attributes: Any) -> None:
         """Add the node of `layer` with its value in `tensor`; it bears the layer's name and mark."""
         mark = attributes.pop("mark", type(layer).__name__)
-        node = helper.make_node(kind, list(inputs), [tensor], name=layer.name, **attributes)
-        node.metadata_props.add(key=LAYER_MARK, value=mark)
+        node = helper.make_node(kind, list(inputs), [tensor], **attributes)
+        _mark(node, layer, mark)
         self.nodes.append(node)
 
     def encode(self, layer: Layer, tensor: str, fmt: Format, channels: int) -> None:
         """Add a call of the function that encodes to `fmt`."""
         function = encode_function(fmt, channels)
-        self.functions[function.name] = function
-        self.layer(layer, function.name, tensor, domain=function.domain)
+        if not self.inline:
+            self.functions[function.name] = function
+            self.layer(layer, function.name, tensor, domain=function.domain)
+            return
+        nodes = inlined(
+            function, tensor, self.tensors[layer.name], lambda name: self.unique(f"{layer.name}.{name}")
+        )
+        _mark(nodes[-1], layer, "Encode")
+        self.nodes.extend(nodes)
 
     def reads(self, layer: Layer) -> list[str]:
         """Tensors of the values that `layer` reads."""
@@ -117,6 +127,11 @@ class Writer:
         if len(self.shape(value)) != 3:
             return tensor
         return self.step(name, "Transpose", tensor, perm=[0, 2, 3, 1])
+
+
+def _mark(node: onnx.NodeProto, layer: Layer, mark: str) -> None:
+    node.name = layer.name
+    node.metadata_props.add(key=LAYER_MARK, value=mark)
 
 
 def lies_as_port(graph: Graph, port: OutputPort) -> bool:

@@ -17,7 +17,7 @@ from .pools import mean_factor
 def arithmetic(node: Node, network: Network) -> Value:
     """One of two or more values, or of a value and constants for each channel."""
     kind = node.proto.op_type
-    values = [value for value in node.inputs if value is not None]
+    values = [_settled(value, network) for value in node.inputs if value is not None]
     if any(isinstance(value, ChannelNorm) for value in values):
         return _with_norm(node, network, kind, values)
     constants = [value for value in values if isinstance(value, AnyConstant)]
@@ -27,6 +27,12 @@ def arithmetic(node: Node, network: Network) -> Value:
         raise NotSupportedError("mixes constants with more than one value")
     first = isinstance(values[0], AnyConstant)
     return _with_constant(node, network, values[1] if first else values[0], constants[0], first)
+
+
+def _settled(value: Value, network: Network) -> Value:
+    """Return squares that nothing sums as the value that they are."""
+    squares = isinstance(value, ChannelNorm) and value.power == 0
+    return network.view(value) if squares else value
 
 
 _KINDS: dict[str, ElementwiseKind] = {
@@ -141,8 +147,6 @@ def _with_norm(node: Node, network: Network, kind: str, values: Sequence[Value])
     if isinstance(right, ChannelNorm) and right.power == power and network.view(left) == right.source:
         layer = L2Norm(name=network.unique(node.name), inputs=(right.source.value,), epsilon=right.epsilon)
         return View(network.add(layer).value, right.source.axes)
-    if kind == "Mul" and left == right and not isinstance(left, AnyConstant):
-        return _elementwise(node, network, kind, [network.view(left), network.view(right)])
     raise NotSupportedError("uses a norm in another way than to divide by it")
 
 
