@@ -142,7 +142,8 @@ def _can_begin(graph: Graph, layer: Layer, device: set[str]) -> bool:
         case AveragePool():
             return encoded and max(layer.stride) <= _FIELD
         case Elementwise():
-            return encoded or (kept and layer.kind != "multiply")
+            multiplies = layer.kind == "multiply"  # which takes no value that was kept in float32
+            return (encoded and not (multiplies and len(shapes) > 2)) or (kept and not multiplies)
         case Activation():
             simple = layer.kind in ("relu", "clip")
             return (encoded and layer.kind not in ("sigmoid", "silu")) or (kept and simple)

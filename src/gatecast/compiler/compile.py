@@ -101,7 +101,8 @@ def _with_batch_of_one(graph: Graph) -> Graph:
 
 def _crossing(graph: Graph, stages: Iterable[Stage]) -> dict[str, Shape]:
     """Shapes of all values that ports and stages name."""
-    names = [port.value for port in (*graph.interface.inputs, *graph.interface.outputs)]
+    names = [port.value for port in graph.interface.inputs]
+    names += [port.value for port in graph.interface.outputs]
     for stage in stages:
         names += [*stage.inputs, *stage.outputs]
     return {name: graph.shapes[name] for name in dict.fromkeys(names)}
