@@ -137,7 +137,7 @@ class BatchNorm(Layer):
     beta: Float32
     mean: Float32
     variance: Float32
-    epsilon: float = 1e-5
+    epsilon: float = float(np.float32(1e-5))  # as files hold it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -275,7 +275,7 @@ class L2Norm(Layer):
     """``x / sqrt(max(sum(x * x), epsilon)) * scale`` over the channels of each pixel; on the host only."""
 
     scale: Float32 | None = None
-    epsilon: float = 1e-12
+    epsilon: float = float(np.float32(1e-12))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
