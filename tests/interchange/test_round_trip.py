@@ -130,7 +130,13 @@ def every_layer():
             groups=2,
         ),
         op.BatchNorm(
-            name="norm", inputs=("conv",), gamma=vector, beta=vector, mean=vector, variance=vector**2
+            name="norm",
+            inputs=("conv",),
+            gamma=vector,
+            beta=vector,
+            mean=vector,
+            variance=vector**2,
+            epsilon=0.125,
         ),
         op.Affine(name="affine", inputs=("norm",), scale=vector, shift=np.zeros(6, np.float32)),
         op.Affine(name="affine2", inputs=("affine",), scale=np.ones(6, np.float32), shift=vector),
@@ -157,7 +163,7 @@ def every_layer():
         op.Elementwise(name="gate", inputs=("sum", "sigmoid_gate"), kind="multiply"),
         op.Elementwise(name="difference", inputs=("gate", "cube"), kind="subtract"),
         op.Elementwise(name="largest", inputs=("difference", "sum", "square"), kind="maximum"),
-        op.L2Norm(name="unit", inputs=("largest",)),
+        op.L2Norm(name="unit", inputs=("largest",), epsilon=2.0**-40),
         op.L2Norm(name="unit2", inputs=("unit",), scale=vector, epsilon=2.0**-30),
         op.Resize(name="twice", inputs=("unit2",), size=(6, 9)),
         op.Resize(
