@@ -20,7 +20,7 @@ from gatecast.graph import Graph, Signature
 from gatecast.quantization import quantize
 from gatecast.runtime import RunTime, Session, open_session
 from gatecast.serving import ModelSource, Server, ServerOptions
-from gatecast.zoo import Sample, find_weights, load, samples
+from gatecast.zoo import Sample, find_weights, load, network, samples
 
 from . import options
 from .scores import best, probabilities
@@ -101,7 +101,8 @@ def command(model: str, images: Sequence[Path], formats: str, device: str) -> No
     with downloading() as progress:
         weights = find_weights(model, progress=progress)
         pictures = _read(images) if images else samples(model, progress=progress)
-    print_text(f"{model}: {weights.notice}")
+    print_text(f"network: {model}, {network(model).description}")
+    print_text(weights.notice)
     for licence in dict.fromkeys(picture.licence for picture in pictures if picture.licence):
         print_text(f"pictures: {licence}")
     graph = load(model, weights=weights)
