@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
+from onnx import helper
 from torch.nn import functional
 
-import gatecast
 from gatecast import zoo
 from gatecast.errors import DownloadError, FileError, NotFoundError
 from gatecast.graph import BatchNorm, Convolution, Elementwise, MatMul, evaluate, evaluate_values
@@ -221,17 +223,61 @@ class TestResNet50:
         assert all(source.sha256 and source.licence and source.publisher for source in sources)
 
 
-def test_resnet50_v1_is_read_from_onnx_and_gets_image_stage_and_labels(tmp_path):
-    known = zoo.network("resnet50-v1")
-    built = known.build(known.random_arrays(seed=2))
-    gatecast.export(built, tmp_path / "resnet50-v1-12.onnx")
-    graph = zoo.load("resnet50-v1", weights=tmp_path / "resnet50-v1-12.onnx")
-    assert graph.interface.inputs[0].image == zoo.preprocessing("imagenet-torchvision")
-    assert graph.interface.labels == zoo.imagenet_labels()
-    x = np.random.default_rng(5).normal(size=(224, 224, 3)).astype(np.float32)
-    (ours,) = evaluate(built, {"images": x}).values()
-    (theirs,) = evaluate(graph, {graph.inputs[0].name: x}).values()
-    assert np.abs(ours - theirs).max() < 1e-4
+class TestOnnxWeights:
+    """A file as GluonCV exported it: NCHW input `data`, scores without a softmax, any layers between."""
+
+    def file(self, path, classes=1000, softmax=False):
+        random = np.random.default_rng(3)
+        arrays = {
+            "kernel": random.normal(size=(8, 3, 32, 32)).astype(np.float32) / 32,
+            "dense": random.normal(size=(classes, 8)).astype(np.float32),
+            "bias": random.normal(size=classes).astype(np.float32),
+        }
+        nodes = [
+            helper.make_node("Conv", ["data", "kernel"], ["maps"], strides=[32, 32]),
+            helper.make_node("GlobalAveragePool", ["maps"], ["means"]),
+            helper.make_node("Flatten", ["means"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "dense", "bias"], ["scores"], transB=1),
+            helper.make_node("Softmax", ["scores"], ["chances"]),
+        ]
+        graph = helper.make_graph(
+            nodes if softmax else nodes[:-1],
+            "resnet",
+            [helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, ["N", 3, 224, 224])],
+            [
+                helper.make_tensor_value_info(
+                    "chances" if softmax else "scores", onnx.TensorProto.FLOAT, ["N", classes]
+                )
+            ],
+            [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()],
+        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+        return path
+
+    @pytest.mark.parametrize("softmax", [False, True])
+    def test_it_gets_the_ports_of_all_known_networks(self, tmp_path, softmax):
+        path = self.file(tmp_path / "resnet50-v1-12.onnx", softmax=softmax)
+        graph = zoo.load("resnet50-v1", weights=path)
+        assert graph.name == "resnet50-v1"
+        (port,), (result,) = graph.interface.inputs, graph.interface.outputs
+        assert (port.name, port.layout, port.batch) == ("images", "NHWC", None)
+        assert port.image == zoo.preprocessing("imagenet-torchvision")
+        assert result.name == "probabilities"
+        assert graph.interface.labels == zoo.imagenet_labels()
+        x = np.random.default_rng(5).normal(size=(224, 224, 3)).astype(np.float32)
+        (found,) = evaluate(graph, {port.value: x}).values()
+        chances = ort.InferenceSession(self.file(tmp_path / "b.onnx", softmax=True))
+        (expected,) = chances.run(None, {"data": x.transpose(2, 0, 1)[None]})
+        assert np.abs(found - expected[0]).max() < 1e-5
+
+    def test_another_networks_file_is_refused(self, tmp_path):
+        path = self.file(tmp_path / "a.onnx", classes=10)
+        with pytest.raises(FileError) as caught:
+            zoo.load("resnet50-v1", weights=path)
+        assert str(caught.value) == (
+            f"{path} must read (224, 224, 3) and give 1000 scores to be resnet50-v1, "
+            "not (224, 224, 3) and (10,)"
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -122,6 +122,16 @@ def test_a_wrong_file_in_a_named_folder_is_an_error_and_stays(places, server):
     assert (places / "weights" / "a.npz").read_bytes() == OTHER
 
 
+def test_a_cache_that_cannot_be_used_is_named(places, server, monkeypatch):
+    def fail(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(weights, "file_sha256", fail)
+    (places / "cache" / "weights" / "a.npz").write_bytes(CONTENT)
+    with pytest.raises(FileError, match=r"Cache .*/cache must be readable and writable: .*Permission denied"):
+        find(source())
+
+
 @pytest.mark.parametrize("variable", ["GATECAST_WEIGHTS", "GATECAST_TEST_DATA"])
 def test_a_named_folder_must_exist(places, server, monkeypatch, variable):
     monkeypatch.setenv(variable, "/no/such/folder")

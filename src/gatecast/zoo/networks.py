@@ -1,7 +1,7 @@
 """The known networks, as a table of records, and how one becomes a Graph."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatecast.errors import FileError, GraphError, NotFoundError
-from gatecast.graph import Graph, Preprocessing
+from gatecast.errors import FileError, NotFoundError
+from gatecast.graph import Graph, Preprocessing, Softmax
 
 from .download import Limits, Progress
 from .labels import FASHION_LABELS, imagenet_labels
 from .preprocessings import preprocessing
-from .residual import FASHION, RESNET50, RESNET50_V1, ResidualNetwork, build_residual
+from .residual import FASHION, RESNET50, RESNET50_V1, ResidualNetwork, build_residual, classifier_interface
 from .sources import RESNET50_SOURCES, RESNET50_V1_SOURCES, TORCHVISION_LICENCE, Source
 from .tensor_file import read_tensors
 from .weights import Weights, find_file
@@ -220,16 +220,24 @@ def load(
 
 
 def _from_onnx(known: Network, path: Path, rule: Preprocessing) -> Graph:
-    """Read a classifier from ONNX and give it image stage and labels; the file's names are kept."""
+    """Read a classifier from ONNX and give it the ports that `build` gives: pictures to probabilities."""
     # Loaded by name: only this path needs the onnx library.
     read: Any = import_module("gatecast.interchange").load
     graph: Graph = read(path)
-    labels, interface = known.labels(), graph.interface
-    classes = graph.shapes[graph.outputs[0]][-1]
-    if len(graph.inputs) != 1 or graph.inputs[0].shape != rule.shape or classes != len(labels):
-        raise GraphError(
+    labels, inputs, scores = known.labels(), graph.inputs, graph.outputs[0]
+    if len(inputs) != 1 or inputs[0].shape != rule.shape or graph.shapes[scores] != (len(labels),):
+        raise FileError(
             f"{path} must read {rule.shape} and give {len(labels)} scores to be {known.name}, "
-            f"not {graph.inputs[0].shape} and {classes}"
+            f"not {', '.join(str(value.shape) for value in inputs)} and {graph.shapes[scores]}"
         )
-    ports = (replace(interface.inputs[0], image=rule), *interface.inputs[1:])
-    return replace(graph, name=known.name, interface=replace(interface, inputs=ports, labels=labels))
+    layers = graph.layers
+    if not isinstance(graph.by_name.get(scores), Softmax):
+        layers = (*layers, Softmax(name="probabilities", inputs=(scores,)))
+    result = layers[-1].name if layers is not graph.layers else scores
+    return Graph(
+        name=known.name,
+        inputs=inputs,
+        layers=layers,
+        outputs=(result,),
+        interface=classifier_interface(inputs[0].name, result, rule, labels),
+    )

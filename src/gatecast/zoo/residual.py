@@ -129,11 +129,18 @@ def build_residual(
         inputs=(Input("images", preprocessing.shape),),
         layers=tuple(build.layers),
         outputs=("probabilities",),
-        interface=Interface(
-            inputs=(InputPort(name="images", value="images", layout="NHWC", image=preprocessing),),
-            outputs=(OutputPort(name="probabilities", value="probabilities"),),
-            labels=labels,
-        ),
+        interface=classifier_interface("images", "probabilities", preprocessing, labels),
+    )
+
+
+def classifier_interface(
+    images: str, probabilities: str, preprocessing: Preprocessing, labels: tuple[str, ...]
+) -> Interface:
+    """Return the ports that all known networks have, for values of these names."""
+    return Interface(
+        inputs=(InputPort(name="images", value=images, layout="NHWC", image=preprocessing),),
+        outputs=(OutputPort(name="probabilities", value=probabilities),),
+        labels=labels,
     )
 
 

@@ -72,12 +72,18 @@ def find_file(
     Raises
     ------
     FileError
-        A file of one of these names in `GATECAST_WEIGHTS` or `GATECAST_TEST_DATA` is not as published, or
-        the folder does not exist.
+        A file of one of these names in `GATECAST_WEIGHTS` or `GATECAST_TEST_DATA` is not as published, the
+        folder does not exist, or the cache cannot be used.
     DownloadError
         Nothing is at hand and no download succeeded; the hint names the ways out.
     """
-    return local_file(sources) or _downloaded(what, sources, progress, limits or Limits())
+    try:
+        return local_file(sources) or _downloaded(what, sources, progress, limits or Limits())
+    except OSError as error:
+        raise FileError(
+            f"Cache {cache_folder()} must be readable and writable: {error}",
+            hint="Name another folder in GATECAST_CACHE.",
+        ) from error
 
 
 def local_file(sources: Sequence[Source]) -> Weights | None:
