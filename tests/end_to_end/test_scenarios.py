@@ -8,8 +8,8 @@
     2> hint: Check the path.
     [exit 1]
 
-A line of expected output stands for itself; `…` in it stands for any characters, and a line that is only
-`…` for any number of lines. Lines that start with `2> ` are expected on stderr; a command without any may
+A line of expected output stands for itself, whatever its number of spaces; `…` in it stands for any characters,
+and a line that is only `…` for any number of lines. Lines that start with `2> ` are expected on stderr; a command without any may
 print there what it likes. `[exit N]` is the exit status, 0 without it. A command that ends in ` &` is a
 server: the next one waits until it says that it serves, and at the end it is stopped, which must go well.
 ``$PORT`` and ``$REST_PORT`` are free ports.
@@ -87,7 +87,8 @@ def matches(expected: list[str], text: str) -> bool:
 def _pattern(line: str) -> str:
     if line.strip() == "…":
         return r"(?:[^\n]*\n)*?"
-    return re.escape(_squeezed(line)).replace("…", r"[^\n]*?") + r"\n"
+    parts = re.split(r" ?… ?", _squeezed(line))
+    return r"[^\n]*?".join(re.escape(part) for part in parts) + r"\n"
 
 
 def _squeezed(line: str) -> str:
@@ -211,6 +212,7 @@ class TestFormat:
             (["a"], "a\nb\n", False),
             (["a…c"], "abc\n", True),
             (["a…c"], "ab\nc\n", False),
+            (["a … c"], "a c\n", True),
             (["a", "…", "d"], "a\nb\nc\nd\n", True),
             (["a", "…", "d"], "a\nd\n", True),
             (["…"], "", True),
