@@ -1,6 +1,7 @@
 """A server that speaks TensorFlow Serving's protocol over gRPC and REST."""
 
-from gatecast.serving.data_plane import DataPlane, Limits, Spec, Target
+from gatecast.serving.binding import Spec, Target
+from gatecast.serving.data_plane import DataPlane, Limits
 from gatecast.serving.models import Models, ModelSource, ModelVersion, OpenSession, Session, State
 from gatecast.serving.refusal import Code, RefusalError
 from gatecast.serving.server import Server, ServerOptions

@@ -1,12 +1,12 @@
 """The one path from a request to its answer, which every face calls.
 
 A face translates: it asks for the `Target` that a request means, binds the names and kinds of its inputs,
-decodes them, and has the target run. What a model spec, a name or a filter means is decided here.
+decodes them, and has the target run.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,21 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gatecast.errors import GatecastError, RequestError
-from gatecast.graph import Signature, TensorSpec
 from gatecast.protocol import MAX_ELEMENTS
+from gatecast.serving.binding import DEFAULT_SIGNATURE, Spec, Target, bind_names, output_keys
 from gatecast.serving.models import Models, ModelVersion, Session, State
 from gatecast.serving.refusal import Code, RefusalError, UnknownSignatureError
 
 logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
-
-DEFAULT_SIGNATURE = "serving_default"
-OUTPUT_ALIAS = "output_alias"
-ORIGINAL_INPUT = "images"
-
-# For each dtype of a signature: the kinds that a request may send, the one to name in an error first.
-_KINDS = {"float32": ("float",), "string": ("string", "float")}
 
 
 @dataclass(frozen=True)
@@ -54,42 +47,15 @@ class Limits:
     timeout_s: float = 30.0
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Which model a request asks for: version and label are None, and names empty, where it does not say."""
-
-    name: str = ""
-    version: int | None = None
-    label: str | None = None
-    signature_name: str = ""
-
-
-@dataclass(frozen=True)
-class Target:
-    """The version that answers a request, and by which rules.
-
-    `lenient` is true where the request names no model: then the original clients' habits are understood.
-    """
-
-    version: ModelVersion
-    session: Session
-    signature_name: str
-    lenient: bool
-    routed: bool
-
-    @property
-    def signature(self) -> Signature:
-        """Inputs and outputs."""
-        return self.session.signature
-
-
 class DataPlane:
     """Resolves, checks and runs requests on the served models."""
 
     def __init__(self, models: Models, limits: Limits) -> None:
         self.limits = limits
         self._models = models
-        self._pending = threading.BoundedSemaphore(limits.pending)
+        self._changed = threading.Condition()
+        self._pending = 0
+        self._draining = False
 
     def target(self, spec: Spec, route: str | None = None) -> Target:
         """Return what answers a prediction.
@@ -161,7 +127,7 @@ class DataPlane:
         RefusalError
             With the code for the caller.
         """
-        keys = _output_keys(target, output_filter, inputs)
+        keys = output_keys(target, output_filter, inputs)
         bound = bind_names(target, inputs)
         values = {bound[name].name: _value(name, array) for name, array in inputs.items()}
         with self._turn(target, timeout_s):
@@ -169,6 +135,12 @@ class DataPlane:
                 raise RefusalError(Code.CANCELLED, "The caller went away before its turn came")
             results = _run(target, values, list(dict.fromkeys(keys.values())))
         return {key: results[name] for key, name in keys.items()}
+
+    def drain(self, timeout_s: float) -> bool:
+        """Take no more predictions; return whether those in flight ended within the time."""
+        with self._changed:
+            self._draining = True
+            return self._changed.wait_for(lambda: self._pending == 0, timeout_s)
 
     def _unnamed(self, route: str | None) -> str:
         names = self._models.names
@@ -186,14 +158,12 @@ class DataPlane:
 
     @contextmanager
     def _turn(self, target: Target, timeout_s: float | None) -> Iterator[None]:
-        limit = self.limits.timeout_s if timeout_s is None else min(timeout_s, self.limits.timeout_s)
-        if not self._pending.acquire(blocking=False):
-            raise RefusalError(
-                Code.UNAVAILABLE,
-                f"The server has {self.limits.pending} predictions pending already; try again",
-            )
+        limit = (
+            self.limits.timeout_s if timeout_s is None else max(0.0, min(timeout_s, self.limits.timeout_s))
+        )
+        self._enter()
         try:
-            if not target.version.turns.acquire(timeout=max(limit, 0.0)):
+            if not target.version.turns.acquire(timeout=limit):
                 raise RefusalError(
                     Code.DEADLINE_EXCEEDED, f"Model {target.version.name} was busy for all of {limit:.3g} s"
                 )
@@ -203,79 +173,22 @@ class DataPlane:
             finally:
                 target.version.turns.release()
         finally:
-            self._pending.release()
+            self._leave()
 
+    def _enter(self) -> None:
+        with self._changed:
+            if self._draining:
+                raise RefusalError(Code.UNAVAILABLE, "The server is stopping")
+            if self._pending == self.limits.pending:
+                raise RefusalError(
+                    Code.UNAVAILABLE, f"The server has {self._pending} predictions pending already; try again"
+                )
+            self._pending += 1
 
-def bind_names(target: Target, names: Collection[str]) -> dict[str, TensorSpec]:
-    """Return which input of the signature each name of a request means.
-
-    By the signature's names only; where the request names no model, also with or without TensorFlow's
-    ending ``:0``, and for a model with one input by any name.
-
-    Raises
-    ------
-    RefusalError
-        Names are missing or unknown.
-    """
-    specs = {spec.name: spec for spec in target.signature.inputs}
-    bound = {name: specs.get(_input_name(target, name), None) for name in names}
-    found = {name: spec for name, spec in bound.items() if spec is not None}
-    if len(found) == len(names) and {spec.name for spec in found.values()} == set(specs):
-        return found
-    extra, missing = set(names) - set(found), set(specs) - {spec.name for spec in found.values()}
-    raise RefusalError(
-        Code.INVALID_ARGUMENT,
-        f"input size does not match signature: {len(names)}!={len(specs)} "
-        f"len({_set(names)}) != len({_set(specs)}). "
-        f"Sent extra: {_set(extra)}. Missing but required: {_set(missing)}.",
-    )
-
-
-def check_kinds(target: Target, bound: Mapping[str, TensorSpec], kinds: Mapping[str, str]) -> None:
-    """Refuse inputs whose kind of element (``float``, ``string``, …) is not the signature's.
-
-    An input for pictures takes their bytes, or the float tensor that preprocessing would have made.
-    """
-    for name, spec in bound.items():
-        accepted = _KINDS[spec.dtype]
-        if kinds[name] not in accepted:
-            index = target.signature.inputs.index(spec)
-            raise RefusalError(
-                Code.INVALID_ARGUMENT,
-                f"Expects arg[{index}] to be {' or '.join(accepted)} but {kinds[name]} is provided",
-            )
-
-
-def _input_name(target: Target, name: str) -> str:
-    inputs = [spec.name for spec in target.signature.inputs]
-    if name in inputs or not target.lenient:
-        return name
-    for known in (name.removesuffix(":0"), name + ":0"):
-        if known in inputs:
-            return known
-    return inputs[0] if len(inputs) == 1 else name
-
-
-def _output_keys(target: Target, wanted: Sequence[str], inputs: Collection[str]) -> dict[str, str]:
-    """Return the names for the reply, and the signature's outputs they stand for."""
-    names = [spec.name for spec in target.signature.outputs]
-    known = {name: name for name in names}
-    single = len(names) == 1
-    if target.lenient:
-        known = {**target.session.output_aliases, **({OUTPUT_ALIAS: names[0]} if single else {}), **known}
-    for position, name in enumerate(wanted):
-        if name not in known:
-            raise RefusalError(
-                Code.INVALID_ARGUMENT,
-                f"output tensor alias not found in signature: {name} "
-                f"Outputs expected to be in the set {_set(names)}.",
-            )
-        if name in wanted[:position]:
-            raise RefusalError(Code.INVALID_ARGUMENT, f"duplicate output tensor alias: {name}")
-    if wanted:
-        return {name: known[name] for name in wanted}
-    also_alias = target.lenient and single and (not target.routed or ORIGINAL_INPUT in inputs)
-    return {name: name for name in names} | ({OUTPUT_ALIAS: names[0]} if also_alias else {})
+    def _leave(self) -> None:
+        with self._changed:
+            self._pending -= 1
+            self._changed.notify_all()
 
 
 def _value(name: str, array: Array) -> Array | list[bytes]:
@@ -315,7 +228,3 @@ def _session(version: ModelVersion) -> Session:
             Code.UNAVAILABLE, f"Model {version.name} version {version.number} is being unloaded"
         )
     return session
-
-
-def _set(names: Collection[str]) -> str:
-    return "{" + ",".join(sorted(names)) + "}"

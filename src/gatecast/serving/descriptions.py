@@ -10,7 +10,7 @@ from gatecast.protocol import (
     SignatureDefMap,
     dtype_number,
 )
-from gatecast.serving.data_plane import Target
+from gatecast.serving.binding import Target
 from gatecast.serving.models import ModelVersion
 from gatecast.serving.refusal import Code
 

@@ -24,7 +24,8 @@ from gatecast.protocol import (
     dtype_name,
     encode_tensor,
 )
-from gatecast.serving.data_plane import DataPlane, Spec, Target, bind_names, check_kinds
+from gatecast.serving.binding import Spec, Target, bind_names, check_kinds
+from gatecast.serving.data_plane import DataPlane
 from gatecast.serving.descriptions import signature_map, status_response
 from gatecast.serving.health import Health
 from gatecast.serving.refusal import Code, RefusalError

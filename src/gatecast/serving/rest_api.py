@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from gatecast.errors import RequestError, ServingError
 from gatecast.protocol import ModelSpec
-from gatecast.serving.data_plane import DataPlane, Spec, Target
+from gatecast.serving.binding import Spec, Target
+from gatecast.serving.data_plane import DataPlane
 from gatecast.serving.descriptions import signature_map, status_response
 from gatecast.serving.health import Health
 from gatecast.serving.refusal import Code, RefusalError, UnknownSignatureError, refusal_of

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 # Threads beyond the pending predictions, so that status and health are answered when all others are busy.
 _SPARE_THREADS = 8
 _START_TIMEOUT_S = 30.0
+# For answers that are ready and still on their way out.
+_ANSWER_GRACE_S = 2
 
 # mallopt parameters of glibc: keep large buffers in the heap instead of mapping and faulting them in anew.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -115,15 +117,24 @@ class Server:
         self._health.ready = True
 
     def stop(self) -> None:
-        """Take no more requests, finish those in flight, close the ports, unload the models."""
+        """Finish the predictions in flight, close the ports, unload the models.
+
+        Meanwhile the server says that it is not ready, and refuses new predictions as unavailable. What
+        takes longer than the grace is left behind.
+        """
         self._health.ready = False
-        stopped = self._grpc.stop(self._options.grace_s) if self._grpc else None
+        drained = self._plane.drain(self._options.grace_s)
+        if self._grpc:
+            self._grpc.stop(_ANSWER_GRACE_S if drained else None).wait()
         if self._rest:
             self._rest.stop()
-        if stopped:
-            stopped.wait()
         self._executor.shutdown(wait=False)
-        self.models.unload()
+        if drained:
+            self.models.unload()
+        else:
+            logger.warning(
+                "Predictions still run after %.3g s; their models stay loaded", self._options.grace_s
+            )
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, then stop gracefully and return. Call it from the main thread."""
@@ -153,7 +164,7 @@ class Server:
             listener = _bound(options.host, options.rest_port, "REST", "--rest_api_port")
             self.rest_port = listener.getsockname()[1]
             app = rest_app(self._plane, self._health)
-            self._rest = _RestServer(app, listener, options.grace_s)
+            self._rest = _RestServer(app, listener)
         self._grpc = self._grpc_server()
         self._grpc.start()
         if self._rest:
@@ -186,7 +197,7 @@ class Server:
 class _RestServer:
     """uvicorn in a thread, on a socket that is bound already."""
 
-    def __init__(self, app: Any, listener: socket.socket, grace_s: float) -> None:
+    def __init__(self, app: Any, listener: socket.socket) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -194,7 +205,7 @@ class _RestServer:
             lifespan="off",
             ws="none",
             server_header=False,
-            timeout_graceful_shutdown=max(1, round(grace_s)),
+            timeout_graceful_shutdown=_ANSWER_GRACE_S,
         )
         self._listener = listener
         self._server = _AnnouncedServer(config)
