@@ -1,6 +1,6 @@
 """Scenarios as text: commands, what they print, and files. Each runs in a folder of its own.
 
-    # a comment, up to the first command
+    # a comment
     -- labels.txt --
     a file that is written before the first command
     $ gatecast inspect missing.onnx
@@ -8,10 +8,11 @@
     2> hint: Check the path.
     [exit 1]
 
-A line of expected output stands for itself, whatever its number of spaces; `…` in it stands for any characters,
-and a line that is only `…` for any number of lines. Lines that start with `2> ` are expected on stderr; a command without any may
-print there what it likes. `[exit N]` is the exit status, 0 without it. A command that ends in ` &` is a
-server: the next one waits until it says that it serves, and at the end it is stopped, which must go well.
+A line of expected output stands for itself, whatever its number of spaces; `…` in it stands for any
+characters, and a line that is only `…` for any number of lines. Lines that start with `2> ` are expected on
+stderr; a command without any may print there what it likes. `[exit N]` is the exit status, 0 without it. A
+command that ends in ` &` is a server: the next one waits until it says that it serves, and at the end it is
+stopped, which must go well.
 ``$PORT`` and ``$REST_PORT`` are free ports.
 """
 
@@ -63,7 +64,7 @@ def parse(text: str) -> Scenario:
             scenario.steps.append(Step(line[2:]))
         elif file is not None:
             scenario.files[file] += line + "\n"
-        elif scenario.steps:
+        elif scenario.steps and not line.startswith("# "):
             _expect(scenario.steps[-1], line)
     return scenario
 
@@ -194,7 +195,9 @@ def test_the_commands_of_the_readme(tmp_path):
 
 class TestFormat:
     def test_files_commands_and_expectations_are_told_apart(self):
-        parsed = parse("# note\n-- a.txt --\none\ntwo\n$ cat a.txt\none\ntwo\n2> warned\n[exit 3]\n$ true\n")
+        parsed = parse(
+            "# note\n-- a.txt --\none\ntwo\n$ cat a.txt\none\n# note\ntwo\n2> warned\n[exit 3]\n$ true\n"
+        )
         assert parsed.files == {"a.txt": "one\ntwo\n"}
         first, second = parsed.steps
         assert (first.command, first.out, first.err, first.status) == (
