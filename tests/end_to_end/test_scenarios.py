@@ -1,6 +1,6 @@
 """Scenarios as text: commands, what they print, and files. Each runs in a folder of its own.
 
-    # a comment
+    # a comment; `# needs VARIABLE` skips the scenario where that is not set
     -- labels.txt --
     a file that is written before the first command
     $ gatecast inspect missing.onnx
@@ -183,7 +183,11 @@ def free_ports(count: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_scenario(path, tmp_path):
-    Runner(tmp_path).run(parse(path.read_text()))
+    text = path.read_text()
+    for name in re.findall(r"^# needs (\w+)$", text, re.MULTILINE):
+        if not os.environ.get(name):
+            pytest.skip(f"{name} is not set: {path.name} needs it")
+    Runner(tmp_path).run(parse(text))
 
 
 @pytest.mark.slow
