@@ -1,6 +1,7 @@
 """Nodes that read constants only: computed when the file is read; weights in blocks stay blocks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,9 +54,8 @@ def fold(node: Node) -> list[AnyConstant]:
     """
     inputs = [value for value in node.inputs if isinstance(value, AnyConstant)]
     kind = node.proto.op_type
-    if kind == "Cast" and node.attribute("to") == TensorProto.FLOAT and inputs[0].array.dtype == np.int8:
-        name = inputs[0].name
-        return [Mantissas(name, inputs[0].array.astype(np.int8, copy=False), name_format(name))]
+    if kind == "Cast" and (mantissas := _cast_mantissas(node, inputs[0])) is not None:
+        return [mantissas]
     if kind == "Mul" and len(inputs) == 2:
         blocks = _blocks(*inputs) or _blocks(*reversed(inputs))
         if blocks is not None:
@@ -70,11 +70,30 @@ def _array(value: object) -> npt.NDArray[np.generic] | None:
     return value.array if isinstance(value, AnyConstant) else None
 
 
+def _cast_mantissas(node: Node, value: AnyConstant) -> Mantissas | None:
+    """Return int8 values cast to float32, perhaps by way of int32, None if they are something else."""
+    to: type[np.float32 | np.int32] | None = _CASTS.get(node.attribute("to"))
+    if to is None:
+        return None
+    if isinstance(value, Mantissas):
+        return replace(value, dtype=to)
+    if isinstance(value, Constant) and value.array.dtype == np.int8:
+        mantissas = value.array.astype(np.int8, copy=False)
+        return Mantissas(value.name, mantissas, name_format(value.name), to)
+    return None
+
+
+_CASTS: dict[int, type[np.float32 | np.int32]] = {
+    TensorProto.FLOAT: np.float32,
+    TensorProto.INT32: np.int32,
+}
+
+
 def _blocks(mantissas: AnyConstant, powers: AnyConstant) -> BlockConstant | None:
     """Return the product of mantissas and powers of two, None if it is no such product."""
     if not isinstance(mantissas, Mantissas) or not isinstance(powers, Constant):
         return None
-    if powers.array.dtype != np.float32:
+    if powers.array.dtype != np.float32 or mantissas.dtype != np.float32:
         return None
     fractions, exponents = np.frexp(powers.array)
     if not (fractions == 0.5).all():

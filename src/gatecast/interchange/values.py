@@ -30,16 +30,17 @@ class Constant:
 
 @dataclass(frozen=True, eq=False)
 class Mantissas:
-    """int8 mantissas that the file casts to float32; a product with powers of two makes blocks of them."""
+    """int8 mantissas that the file casts to `dtype`; as float32, times powers of two, they make blocks."""
 
     name: str
     mantissas: npt.NDArray[np.int8]
     format: Format
+    dtype: type[np.float32 | np.int32]
 
     @property
-    def array(self) -> npt.NDArray[np.float32]:
-        """The same values as the float32 tensor that the file means."""
-        return self.mantissas.astype(np.float32)
+    def array(self) -> npt.NDArray[np.generic]:
+        """The same values as the tensor that the file means."""
+        return self.mantissas.astype(self.dtype)
 
 
 @dataclass(frozen=True, eq=False)

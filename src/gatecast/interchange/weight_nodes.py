@@ -99,7 +99,9 @@ def _equal_pieces(
             mantissas[places, i] = block.transpose(0, 3, 1, 2)
             scales[places, i, 0] = weights.exponents[outs, :, :, cut.piece] - np.uint8(fmt.bits - 2)
     integers = writer.constant(f"{name}.{fmt}", mantissas)
-    values = writer.step(f"{integers}.values", "Cast", integers, to=TensorProto.FLOAT)
+    # cast straight to float32, OpenVINO rounds the activations to int8 too, and drops strides and pads
+    wide = writer.step(f"{integers}.int32", "Cast", integers, to=TensorProto.INT32)
+    values = writer.step(f"{integers}.values", "Cast", wide, to=TensorProto.FLOAT)
     product = writer.step(f"{name}.blocks", "Mul", values, _scale_values(writer, name, scales))
     shape = writer.integers(f"{name}.shape", len(chosen), len(cuts) * cuts[0].length, rows, columns)
     return writer.step(f"{name}.joined", "Reshape", product, shape)
