@@ -57,3 +57,16 @@ def test_work_is_announced_once_where_there_is_no_terminal(capsys):
     with terminal.working("Compiling"):
         pass
     assert capsys.readouterr() == ("", "Compiling\n")
+
+
+def test_a_download_is_announced_once_where_there_is_no_terminal(capsys):
+    with terminal.downloading() as show:
+        show(10, 2048)
+        show(2048, 2048)
+    assert capsys.readouterr() == ("", "Downloading 2.0 KiB\n")
+
+
+def test_nothing_is_said_of_a_download_that_does_not_happen(capsys):
+    with terminal.downloading():
+        pass
+    assert capsys.readouterr() == ("", "")

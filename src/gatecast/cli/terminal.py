@@ -93,11 +93,27 @@ def working(message: str) -> Iterator[None]:
 
 @contextmanager
 def downloading() -> Iterator[Callable[[int, int | None], None]]:
-    """Give a function that shows bytes so far, and of the whole file where that is known, as a bar."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Downloading", visible=False, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
+    """Give a function that shows bytes so far, and of the whole file where that is known.
+
+    A bar on a terminal, one line elsewhere; nothing before the function is first called.
+    """
+    columns = (TextColumn("Downloading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def show(done: int, total: int | None) -> None:
+        if not progress.tasks:
+            progress.add_task("", total=total)
+            if progress.console.is_terminal:
+                progress.start()
+            else:
+                say(f"Downloading {size(total) if total else 'a file'}")
+        progress.update(progress.tasks[0].id, completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def _cell(value: object) -> str:
