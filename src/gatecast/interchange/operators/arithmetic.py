@@ -154,7 +154,7 @@ def raised(norm: ChannelNorm, floor: float) -> ChannelNorm:
     """Return a norm that is at least `floor`."""
     if norm.power not in (1.0, 0.5):
         raise NotSupportedError("limits something else than a norm")
-    epsilon = floor if norm.power == 1.0 else floor * floor
+    epsilon = float(np.float32(floor if norm.power == 1.0 else floor * floor))
     return ChannelNorm(norm.source, norm.power, max(norm.epsilon, epsilon))
 
 
