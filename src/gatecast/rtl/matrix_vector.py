@@ -1,0 +1,183 @@
+"""The matrix-vector unit: `lanes` output channels times one block each cycle, with its weights and results."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..numerics import BLOCK_SIZE
+from .block_dot import BLOCK_BITS, MANTISSAS, BlockDot, sign_magnitude
+from .float_accumulator import FloatAccumulator
+from .lane import Lane
+from .pipeline import delayed
+
+GROUP = 4
+"""Lanes that share one copy of the activations; the next group works a cycle later."""
+
+ACTIVATION_LATENCY = 2
+"""Cycles from a step to its activation block."""
+
+
+class MatrixVector(wiring.Component):
+    """Lanes with weight memory in front and result memory behind.
+
+    Parameters
+    ----------
+    lanes : int
+        Output channels at once; 4, 8, 16 or 32.
+    panels : int
+        Panels of weight memory. Lane i holds channels i, i + lanes, … of each panel.
+    slots : int
+        Sums in each lane.
+    ring : int
+        Pixels that the result memory holds, a power of 2.
+    latency : int
+        Loop latency of the accumulator.
+    multipliers, cells
+        See `BlockDot`.
+
+    Members
+    -------
+    step : In
+        One step: `valid`, whether there is one; `load`, take the weights at `panel` (panel and pass); `slot`;
+        `first` and `last` of a sum; `zero`, the activation counts as 0; `result`, where the sum goes (pixel
+        of the ring and pass); `final`, whether `finished` shall tell.
+    activation : In
+        The block of a step, `ACTIVATION_LATENCY` cycles after it.
+    finished : Out
+        Sums up to a `final` step have been written.
+    written : In
+        Weights of one lane: `enable`, `lane`, `address`, `block`.
+    preset : In
+        Set the sums of four lanes: `enable`, `slot`, `quarter`, `sums`.
+    read_result, results
+        Address, and two cycles later that word of all lanes.
+    """
+
+    def __init__(self, lanes, panels, slots, ring, latency=7, multipliers=BLOCK_SIZE, cells=False):
+        self.lanes, self.slots, self.latency = lanes, slots, latency
+        self.multipliers, self.cells = multipliers, cells
+        self.passes = BLOCK_SIZE // lanes
+        self.depth, self.result_depth = panels * self.passes, ring * self.passes
+        self.step_layout = data.StructLayout(
+            {
+                "valid": 1,
+                "load": 1,
+                "panel": range(self.depth),
+                "slot": range(slots),
+                "first": 1,
+                "last": 1,
+                "zero": 1,
+                "result": range(self.result_depth),
+                "final": 1,
+            }
+        )
+        written = data.StructLayout(
+            {"enable": 1, "lane": range(lanes), "address": range(self.depth), "block": BLOCK_BITS}
+        )
+        preset = data.StructLayout(
+            {
+                "enable": 1,
+                "slot": range(slots),
+                "quarter": max(1, (lanes // GROUP - 1).bit_length()),
+                "sums": data.ArrayLayout(34, GROUP),
+            }
+        )
+        super().__init__(
+            {
+                "step": In(self.step_layout),
+                "activation": In(BLOCK_BITS),
+                "finished": Out(1),
+                "written": In(written),
+                "preset": In(preset),
+                "read_result": In(range(self.result_depth)),
+                "results": Out(data.ArrayLayout(34, lanes)),
+            }
+        )
+
+    @property
+    def drain(self) -> int:
+        """Cycles from a step until its sum stands in the accumulators of all lanes."""
+        return 32 + self.lanes // GROUP
+
+    def elaborate(self, platform):
+        m = Module()
+        control = self.step
+        written = data.View(self.written.shape(), delayed(m, self.written, 1))
+        zero = self._later(m, self.step, ACTIVATION_LATENCY).zero
+        activation = Cat(
+            sign_magnitude(self.activation[:MANTISSAS], self.multipliers), self.activation[MANTISSAS:]
+        )
+        line = activation & (~zero).replicate(BLOCK_BITS)
+        read_result = self.read_result
+        finished = []
+        for group in range(self.lanes // GROUP):
+            line = delayed(m, line, 1, attrs={"keep": 1}, reset_less=True)
+            if group:
+                control = data.View(self.step_layout, delayed(m, control, 1, attrs={"keep": 1}))
+                written = data.View(written.shape(), delayed(m, written, 1, attrs={"keep": 1}))
+            finished.append(self._group(m, group, control, line, written, read_result))
+        m.d.comb += self.finished.eq(finished[-1])
+        return m
+
+    def _group(self, m, group, control, line, written, read_result):
+        """Four lanes; returns their `finished`."""
+        numbers = range(GROUP * group, GROUP * group + GROUP)
+        lanes = [
+            Lane(BlockDot(self.multipliers, self.cells), FloatAccumulator(self.latency, self.slots))
+            for _ in numbers
+        ]
+        at_load = self._later(m, control, ACTIVATION_LATENCY)
+        at_read = self._later(m, at_load, 1 + lanes[0].read_latency)
+        at_write = self._later(m, at_read, self.latency - 1)
+        for number, lane in zip(numbers, lanes, strict=True):
+            m.submodules[f"lane{number}"] = lane
+            weights = self._weights(m, number, control, at_load, written)
+            preset = self.preset
+            m.d.comb += [
+                lane.a.eq(line[:MANTISSAS]),
+                lane.a_exponent.eq(line[MANTISSAS:]),
+                lane.w.eq(weights[:MANTISSAS]),
+                lane.w_exponent.eq(weights[MANTISSAS:]),
+                lane.read_slot.eq(at_read.slot),
+                lane.first.eq(at_read.first),
+                lane.write_slot.eq(at_write.slot),
+                lane.write.eq(at_write.valid),
+                lane.preset.eq(preset.enable & (preset.quarter == group)),
+                lane.preset_slot.eq(preset.slot),
+                lane.preset_sum.eq(preset.sums[number % GROUP]),
+            ]
+            self._results(m, number, lane, at_write, read_result)
+        return delayed(m, at_write.valid & at_write.last & at_write.final, 2)
+
+    def _later(self, m, control, cycles):
+        return data.View(self.step_layout, delayed(m, control, cycles))
+
+    def _weights(self, m, number, control, at_load, written):
+        """Weight memory of a lane, and the block that it holds while pixels take turns."""
+        m.submodules[f"weights{number}"] = ram = memory.Memory(shape=BLOCK_BITS, depth=self.depth, init=[])
+        write, read = ram.write_port(), ram.read_port()
+        block = written.block
+        m.d.comb += [
+            write.addr.eq(written.address),
+            write.data.eq(Cat(sign_magnitude(block[:MANTISSAS], self.multipliers), block[MANTISSAS:])),
+            write.en.eq(written.enable & (written.lane == number)),
+            read.addr.eq(control.panel),
+            read.en.eq(1),
+        ]
+        found = delayed(m, read.data, 1, reset_less=True)
+        held = Signal(BLOCK_BITS, name=f"weights_held{number}", reset_less=True)
+        with m.If(at_load.load):
+            m.d.sync += held.eq(found)
+        return held
+
+    def _results(self, m, number, lane, at_write, read_result):
+        m.submodules[f"results{number}"] = ram = memory.Memory(shape=34, depth=self.result_depth, init=[])
+        write, read = ram.write_port(), ram.read_port()
+        m.d.comb += [
+            write.addr.eq(delayed(m, at_write.result, 1)),
+            write.data.eq(delayed(m, lane.sum, 1)),
+            write.en.eq(delayed(m, at_write.valid & at_write.last, 1)),
+            read.addr.eq(read_result),
+            read.en.eq(1),
+            self.results[number].eq(delayed(m, read.data, 1)),
+        ]
