@@ -78,7 +78,7 @@ def _inspect_artifact(source: Path, artifact: Artifact, json_: bool) -> None:
     print_layers(artifact)
     print_text("")
     for key, value in artifact.provenance.items():
-        print_text(f"{key:12} {value}")
+        print_text(f"{key:16} {value}")
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

@@ -46,7 +46,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     """
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+        table.add_column(
+            column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
+        )
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDE, highlight=False)
