@@ -22,6 +22,7 @@ from gatecast.graph import (
     MatMul,
     MaxPool,
     Pad,
+    Resize,
 )
 
 Kind = TypeVar("Kind", bound=Layer)
@@ -218,6 +219,16 @@ def chain_of_two_operands(layer: Layer, graph: Layers) -> Joined | None:
     return Joined(replace(layer, inputs=(*first.inputs, *layer.inputs[1:])), (first,))
 
 
+def resize_in_two_steps(layer: Layer, graph: Layers) -> Joined | None:
+    """Rows repeated, then columns."""
+    if not isinstance(layer, Resize) or layer.mode != "nearest" or layer.name in graph.whole:
+        return None
+    first = graph.part(layer.inputs[0], Resize)
+    if first is None or first.mode != "nearest":
+        return None
+    return Joined(replace(layer, inputs=first.inputs), (first,))
+
+
 def scale_of_norm(layer: Layer, graph: Layers) -> Joined | None:
     """L2 normalisation, then Mul of a constant for each channel."""
     if not isinstance(layer, Affine) or layer.shift.any():
@@ -241,6 +252,7 @@ RULES: tuple[Rule, ...] = (
     hard_swish_of_clip,
     product_with_own_sigmoid,
     chain_of_two_operands,
+    resize_in_two_steps,
     scale_of_norm,
 )
 """All rules; the first that fits is taken."""

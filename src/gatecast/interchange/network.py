@@ -21,7 +21,7 @@ from gatecast.graph import (
     infer_shape,
 )
 
-from .values import BATCH, AnyConstant, Axes, ChannelNorm, SpaceSum, Value, View
+from .values import BATCH, AnyConstant, Axes, ChannelNorm, Repeated, SpaceSum, Value, View
 
 MAP_ORDER = (2, 3, 1)
 """Axes of an NCHW tensor in the order (rows, columns, channels)."""
@@ -93,6 +93,8 @@ class Network:
                 name=self.unique(value.name), inputs=(source.value, source.value), kind="multiply"
             )
             return View(self.add(square).value, source.axes)
+        if isinstance(value, Repeated):
+            raise NotSupportedError("reads values repeated along an axis")
         raise NotSupportedError("uses a norm in another way than to divide by it")
 
     def space_mean(self, total: SpaceSum, name: str, factor: float) -> View:

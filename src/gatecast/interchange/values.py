@@ -98,4 +98,13 @@ class ChannelNorm:
     name: str = ""
 
 
-Value = AnyConstant | View | SpaceSum | ChannelNorm
+@dataclass(frozen=True)
+class Repeated:
+    """A tensor whose axis `axis`, of size 1 in `source`, is repeated: it becomes a resize when axes merge."""
+
+    source: View
+    axis: int
+    count: int
+
+
+Value = AnyConstant | View | SpaceSum | ChannelNorm | Repeated

@@ -137,6 +137,8 @@ def _with_norm(node: Node, network: Network, kind: str, values: Sequence[Value])
     if len(values) != 2:
         raise NotSupportedError("uses a norm in another way than to divide by it")
     left, right = values
+    if kind == "Min" and isinstance(left, ChannelNorm) and isinstance(right, AnyConstant):
+        return _lowered(left, float(finite(right).max()))
     if kind in ("Max", "Add") and isinstance(left, ChannelNorm) and isinstance(right, AnyConstant):
         if kind == "Add":
             raise NotSupportedError("adds to a norm; a floor under it (Max, Clip) is known")
@@ -155,6 +157,14 @@ def raised(norm: ChannelNorm, floor: float) -> ChannelNorm:
     if norm.power not in (1.0, 0.5):
         raise NotSupportedError("limits something else than a norm")
     epsilon = float(np.float32(floor if norm.power == 1.0 else floor * floor))
+    return ChannelNorm(norm.source, norm.power, max(norm.epsilon, epsilon))
+
+
+def _lowered(norm: ChannelNorm, limit: float) -> ChannelNorm:
+    """Return the reciprocal of a norm that is at most `limit`: the norm is at least its reciprocal."""
+    if norm.power >= 0 or limit <= 0:
+        raise NotSupportedError("limits a norm from above")
+    epsilon = float(np.float32(limit ** (1 / norm.power)))
     return ChannelNorm(norm.source, norm.power, max(norm.epsilon, epsilon))
 
 

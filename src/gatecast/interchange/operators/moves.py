@@ -10,8 +10,9 @@ from gatecast.graph import Concat, Flatten, Reshape, Slice, Transpose
 
 from ..network import Network, NotSupportedError, natural
 from ..node import Node, operator
-from ..values import AnyConstant, ChannelNorm, Constant, Value, View
+from ..values import AnyConstant, ChannelNorm, Constant, Repeated, Value, View
 from .arithmetic import together
+from .repeats import merged, transposed
 
 
 @operator("Identity", "Dropout", "Cast", "CastLike")
@@ -47,7 +48,10 @@ def size(node: Node, network: Network) -> Value:
 @operator("Transpose")
 def transpose(node: Node, network: Network) -> Value:
     """Another order of axes, kept as a view."""
-    view = network.view(node.input(0))
+    value = node.input(0)
+    if isinstance(value, Repeated):
+        return transposed(value, node.ints("perm") or list(reversed(range(len(value.source.axes)))))
+    view = network.view(value)
     order = node.ints("perm") or list(reversed(range(len(view.axes))))
     if node.mark:
         return _transpose_layer(node, network, view, order)
@@ -77,11 +81,16 @@ def flatten(node: Node, network: Network) -> Value:
 @operator("Reshape")
 def reshape(node: Node, network: Network) -> Value:
     """Another shape with the same values in the same order."""
-    view = network.view(node.input(0))
-    dims = network.dims(view)
+    value = node.input(0)
     wanted = node.ints("shape", 1)
     if wanted is None:
         raise NotSupportedError("has no shape")
+    if isinstance(value, Repeated):
+        dims = [*network.dims(value.source)]
+        dims[value.axis] = value.count
+        return merged(node, network, value, _resolved(dims, wanted, bool(node.attribute("allowzero", 0))))
+    view = network.view(value)
+    dims = [*network.dims(view)]
     target = _resolved(dims, wanted, bool(node.attribute("allowzero", 0)))
     if node.mark:
         source = network.arranged(view, range(1, len(dims)))
