@@ -147,6 +147,7 @@ class TestFailures:
             (["serve", "x", "--port", "70000"], "Error: Invalid value for '--port'"),
             (["run", "x.gcast", "--input", "a.png"], "Option --input must be NAME=VALUE, not 'a.png'"),
             (["quantize", "a.onnx", "-o", "b.onnx", "--override", "x"], "--override must be NAME=VALUE"),
+            (["compile", "a.onnx", "-o", "."], "File '.' is a directory."),
             (["quantize", "a.onnx", "-o", "./a.onnx"], "Output must be another file than the input a.onnx"),
         ],
     )

@@ -23,7 +23,7 @@ LARGEST_LABELS = 1 << 22
 
 @click.command("compile")
 @click.argument("source", metavar="IN", type=options.FILE)
-@click.option("-o", "--output", required=True, metavar="X.gcast", type=options.FILE, help="File to write.")
+@click.option("-o", "--output", required=True, metavar="X.gcast", type=options.OUTPUT, help="File to write.")
 @click.option("--target", default="software", show_default=True, help="Architecture to compile for.")
 @options.rounding
 @click.option(

@@ -13,6 +13,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 """A path; whether it exists is found out, and told, by what opens it."""
 
+OUTPUT = click.Path(path_type=Path, dir_okay=False)
+"""A file to write."""
+
 
 def as_json(command: Command) -> Command:
     """Add `--json`."""

@@ -13,7 +13,7 @@ from .terminal import count, print_json, print_table, print_text, say, working
 
 @click.command("quantize")
 @click.argument("source", metavar="IN", type=options.FILE)
-@click.option("-o", "--output", required=True, metavar="OUT.onnx", type=options.FILE, help="File to write.")
+@click.option("-o", "--output", required=True, metavar="OUT.onnx", type=options.OUTPUT, help="File to write.")
 @options.rounding
 @click.option("--inline", is_flag=True, help="Write without local functions, as OpenVINO needs it.")
 @options.as_json

@@ -30,7 +30,7 @@ Float32 = npt.NDArray[np.float32]
     help="An .npy array with a batch dimension, or a JPEG or PNG picture. Several pictures make a batch.",
 )
 @click.option(
-    "--output", type=options.FILE, metavar="F.npz", help="Write the outputs, by name, to this file."
+    "--output", type=options.OUTPUT, metavar="F.npz", help="Write the outputs, by name, to this file."
 )
 @options.device
 @options.as_json

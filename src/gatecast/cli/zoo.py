@@ -66,7 +66,9 @@ def show(name: str, json_: bool) -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("-o", "--output", required=True, metavar="FILE.onnx", type=options.FILE, help="File to write.")
+@click.option(
+    "-o", "--output", required=True, metavar="FILE.onnx", type=options.OUTPUT, help="File to write."
+)
 @click.option("--weights", type=options.FILE, help="File of weights to use instead of those that are found.")
 @click.option(
     "--preprocess", metavar="NAME", help="Preprocessing, if not the one the weights were trained with."
