@@ -50,7 +50,13 @@ def test_a_caller_who_went_away_is_not_served(models, session):
 
 
 @pytest.mark.parametrize(
-    "limit", [{"timeout_s": 0.0}, {"timeout_s": 9.0, "asked": 0.0}, {"timeout_s": 9.0, "asked": -1.0}]
+    "limit",
+    [
+        {"timeout_s": 0.0},
+        {"timeout_s": 0.0, "asked": 9.0},
+        {"timeout_s": 9.0, "asked": 0.0},
+        {"timeout_s": 9.0, "asked": -1.0},
+    ],
 )
 def test_no_turn_within_the_time_is_a_deadline_exceeded(models, session, limit):
     asked = limit.pop("asked", None)
