@@ -4,7 +4,7 @@ A rule takes over a layer that nothing else reads. A layer that a file of our ow
 taken over, so that what was exported comes back as it was.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -80,6 +80,17 @@ def join_idioms(layers: Mapping[str, Layer], whole: set[str], outputs: set[str])
             if joined is not None:
                 graph.join(joined.layer, joined.parts)
     return tuple(graph.by_name.values())
+
+
+def alive(layers: Mapping[str, Layer], whole: set[str], outputs: Iterable[str]) -> dict[str, Layer]:
+    """Return the layers that the outputs depend on, and whole ones."""
+    wanted = {*outputs, *whole}
+    kept = {}
+    for name, layer in reversed(layers.items()):
+        if name in wanted:
+            kept[name] = layer
+            wanted.update(layer.inputs)
+    return dict(reversed(kept.items()))
 
 
 def bias_of_product(layer: Layer, graph: Layers) -> Joined | None:

@@ -1,6 +1,7 @@
 """ONNX to Graph: walks the nodes once, lists all that cannot be read, then joins what belongs together."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import onnx
 import onnx.inliner
@@ -11,7 +12,7 @@ from gatecast.graph import Encode, Graph, InputPort, Interface, Layout, OutputPo
 from . import operators as _operators  # noqa: F401
 from .encode_function import DOMAIN, encoded_format, outlined
 from .folding import FOLDABLE, constant_of, fold
-from .idioms import join_idioms
+from .idioms import alive, join_idioms
 from .network import Network, NotSupportedError, axes_of, natural
 from .node import OPERATORS, Node, tensor_constant
 from .ports import SourceInput, layout_of, source_inputs, stored_interface
@@ -31,9 +32,7 @@ def from_onnx(model: onnx.ModelProto) -> Graph:
         Layers do not fit each other.
     """
     model = outlined(_without_foreign_functions(model))
-    unknown = [node for node in model.graph.node if not _is_known(node, model)]
-    if not unknown:
-        _check(model)
+    _check(model)
     return _Importer(model).graph()
 
 
@@ -57,11 +56,27 @@ def _functions(model: onnx.ModelProto) -> dict[str, onnx.FunctionProto]:
 def _check(model: onnx.ModelProto) -> None:
     if not model.graph.output:
         raise FileError("Model must have a graph with outputs; it holds none")
+    newest = onnx.defs.onnx_opset_version()
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx") and not 7 <= opset.version <= newest:
+            raise UnsupportedError(
+                f"Model must be of an opset from 7 to {newest}, not {opset.version}",
+                hint="Export it for another opset, or convert it with onnx.version_converter.",
+            )
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = max(model.ir_version, 3)
+    context.opset_imports = {opset.domain: opset.version for opset in model.opset_import}
+    for node in model.graph.node:
+        if _is_known(node, model) and node.domain != DOMAIN:
+            _check_node(node, context)
+
+
+def _check_node(node: onnx.NodeProto, context: Any) -> None:
     try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
+        onnx.checker.check_node(node, context)
+    except onnx.checker.ValidationError as error:
         text = " ".join(str(error).split())
-        raise FileError(f"Model must be well formed ONNX: {text[:300]}") from error
+        raise FileError(f"Node {node.name or node.op_type} must be well formed ONNX: {text[:300]}") from error
 
 
 def supported_operators() -> list[str]:
@@ -85,6 +100,7 @@ class _Importer:
         self.network = Network(self.batch or 1)
         self.tensors: dict[str, Value] = {}
         self.failed: list[str] = []
+        self.lost: set[str] = set()
 
     def graph(self) -> Graph:
         """Read everything."""
@@ -99,7 +115,7 @@ class _Importer:
         interface = self.interface or Interface(inputs=tuple(input_ports), outputs=tuple(output_ports))
         outputs = tuple(dict.fromkeys(port.value for port in output_ports))
         network = self.network
-        layers = join_idioms(network.layers, network.whole, set(outputs))
+        layers = join_idioms(alive(network.layers, network.whole, outputs), network.whole, set(outputs))
         name = self.model.graph.name or "network"
         return Graph(name, tuple(network.inputs), layers, outputs, interface)
 
@@ -128,16 +144,21 @@ class _Importer:
     def _read(self, proto: onnx.NodeProto) -> None:
         name = proto.name or next(iter(proto.output), proto.op_type)
         if not _is_known(proto, self.model):
-            self.failed.append(f"{name} ({_full_name(proto)}: not supported)")
+            self._fail(proto, name, "not supported")
             return
-        if any(tensor and tensor not in self.tensors for tensor in proto.input):
-            return  # what it reads is among the failed ones
+        if self.lost.intersection(proto.input):
+            self.lost.update(proto.output)
+            return
+        if unknown := [tensor for tensor in proto.input if tensor and tensor not in self.tensors]:
+            raise FileError(f"Node {name} must read tensors made before it, not {', '.join(unknown)}")
+        if twice := [tensor for tensor in proto.output if tensor in self.tensors]:
+            raise FileError(f"Node {name} must make new tensors, not {', '.join(twice)} again")
         inputs = tuple(self.tensors[tensor] if tensor else None for tensor in proto.input)
         node = Node(proto, name, self.opset, inputs)
         try:
             values = self._values(node)
         except NotSupportedError as error:
-            self.failed.append(f"{name} ({_full_name(proto)}: {error})")
+            self._fail(proto, name, str(error))
             return
         except GatecastError:
             raise
@@ -146,6 +167,10 @@ class _Importer:
         self.tensors.update(zip(proto.output, values, strict=False))
         if node.mark and isinstance(values[0], View):
             self.network.whole.add(values[0].value)
+
+    def _fail(self, proto: onnx.NodeProto, name: str, reason: str) -> None:
+        self.failed.append(f"{name} ({_full_name(proto)}: {reason})")
+        self.lost.update(proto.output)
 
     def _values(self, node: Node) -> Sequence[Value]:
         kind = node.proto.op_type
