@@ -5,13 +5,19 @@ docs/spec/numerics.md define, whatever it is made of. Devices are installed as e
 `gatecast.devices`.
 """
 
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol
+from inspect import signature
+from pathlib import Path
+from typing import Any, Protocol
 
 from ..errors import DeviceError
 from ..isa import Program
 
 GROUP = "gatecast.devices"
+
+Progress = Callable[[Program, int], None]
+"""Told now and then during a run: which Program, and how many cycles it has taken so far."""
 
 
 class LoadedProgram(Protocol):
@@ -64,8 +70,31 @@ def device_names() -> tuple[str, ...]:
     return tuple(sorted({entry.name for entry in entry_points(group=GROUP)}))
 
 
-def open_device(name: str) -> Device:
-    """Device by its name; DeviceError lists those that are installed."""
+def device_report(loaded: LoadedProgram) -> Mapping[str, Any]:
+    """Return what a device counted in the last run, in its own words; empty for a device that counts nothing.
+
+    A loaded Program that has an attribute `report` tells it there: numbers, or mappings of them, by name.
+    """
+    report: Mapping[str, Any] = getattr(loaded, "report", {})
+    return report
+
+
+def open_device(name: str, *, trace: Path | None = None, progress: Progress | None = None) -> Device:
+    """Device by its name.
+
+    Parameters
+    ----------
+    trace : Path, optional
+        File for a waveform of all that the device does, where it is one that has signals.
+    progress : Progress, optional
+        Called during runs by a device that counts cycles; others never call it.
+
+    Raises
+    ------
+    DeviceError
+        No such device is installed (those that are, are listed), it cannot be opened here, or it writes no
+        waveforms.
+    """
     found: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in found:
         raise DeviceError(f"Device must be one of {', '.join(device_names())}, not {name!r}")
@@ -73,5 +102,9 @@ def open_device(name: str) -> Device:
         opener = found[name].load()
     except ImportError as error:
         raise DeviceError(f"Device {name!r} cannot be opened here: {error}") from error
-    device: Device = opener()
+    offered = {"trace": trace, "progress": progress}
+    taken = {key: value for key, value in offered.items() if key in signature(opener).parameters}
+    if trace is not None and "trace" not in taken:
+        raise DeviceError(f"Device {name!r} writes no waveforms", hint="`--trace` needs `--device rtl`.")
+    device: Device = opener(**taken)
     return device

@@ -3,17 +3,18 @@
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from gatecast.artifact import Artifact, HostStage, ImageStage, ProgramStage
-from gatecast.devices import open_device
+from gatecast.devices import Progress, open_device
 from gatecast.errors import DeviceError, ImageError, RequestError
 from gatecast.graph import Interface, OutputPort, Signature
 
@@ -36,11 +37,14 @@ class RunTime:
         Host stages, packing and unpacking for the device, and waiting for it.
     device_us : float
         Programs on the device.
+    reports : mapping of stage name to mapping
+        What the device counted in each Program, in its own words; nothing of devices that count nothing.
     """
 
     image_us: float
     host_us: float
     device_us: float
+    reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def total_us(self) -> float:
@@ -143,8 +147,7 @@ class Session:
         columns: dict[str, list[Float32]] = {port.name: [] for port in ports}
         times = []
         for values, image_us in decoded:
-            host_us, device_us = self._run_stages(values)
-            times.append(RunTime(image_us, host_us, device_us))
+            times.append(self._run_stages(values, image_us))
             for port in ports:
                 columns[port.name].append(self._outer(port, values[port.value]))
         return {name: np.stack(column) for name, column in columns.items()}, tuple(times)
@@ -191,14 +194,16 @@ class Session:
         elapsed = time.perf_counter() - start if self._decoders else 0.0
         return values, elapsed * 1e6
 
-    def _run_stages(self, values: Values) -> tuple[float, float]:
-        """Run all stages on the values of one image; microseconds of host and device."""
+    def _run_stages(self, values: Values, image_us: float) -> RunTime:
+        """Run all stages on the values of one image."""
         if self._closed:
             raise DeviceError(f"Session of {self.name} must be open, not closed", "Open the artifact again.")
         start = time.perf_counter()
-        device_s = sum(stage.run(values) for stage in self._stages)
+        uses = [(stage.name, stage.run(values)) for stage in self._stages]
         total_s = time.perf_counter() - start
-        return (total_s - device_s) * 1e6, device_s * 1e6
+        device_s = sum(use.seconds for _, use in uses)
+        reports = {name: use.report for name, use in uses if use.report}
+        return RunTime(image_us, (total_s - device_s) * 1e6, device_s * 1e6, reports)
 
     def _outer(self, port: OutputPort, value: Float32) -> Float32:
         inner = value.reshape(self._artifact.shapes[port.value])
@@ -206,7 +211,12 @@ class Session:
 
 
 def open_session(
-    source: str | PathLike[str] | Artifact, device: str = "reference", threads: int | None = None
+    source: str | PathLike[str] | Artifact,
+    device: str = "reference",
+    threads: int | None = None,
+    *,
+    trace: Path | None = None,
+    progress: Progress | None = None,
 ) -> Session:
     """Open an Artifact, or the file of one, on a device.
 
@@ -217,6 +227,8 @@ def open_session(
         Name of an installed device.
     threads : int, optional
         Of each host stage.
+    trace, progress : optional
+        For the device; see `gatecast.devices.open_device`.
 
     Raises
     ------
@@ -226,7 +238,7 @@ def open_session(
         The device is unknown or missing, or cannot run the Programs.
     """
     artifact = source if isinstance(source, Artifact) else Artifact.load(source)
-    opened, lock = open_device(device), Lock()
+    opened, lock = open_device(device, trace=trace, progress=progress), Lock()
     with ExitStack() as resources:
         stages: list[Stage] = []
         for stage in artifact.stages:

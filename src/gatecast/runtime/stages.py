@@ -6,7 +6,7 @@ The only module of this package that knows ONNX Runtime.
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from gatecast.artifact import HostStage, ProgramStage
-from gatecast.devices import Device, LoadedProgram
+from gatecast.devices import Device, LoadedProgram, device_report
 from gatecast.errors import DeviceError, FileError
 from gatecast.isa import pack_inputs, unpack_outputs
 
@@ -45,11 +45,24 @@ _ERRORS = (
 )
 
 
+@dataclass(frozen=True)
+class DeviceUse:
+    """What a stage asked of a device: seconds, and what the device counted meanwhile."""
+
+    seconds: float = 0.0
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Stage(Protocol):
     """One stage, ready to run."""
 
-    def run(self, values: Values) -> float:
-        """Add this stage's outputs to the values of one image; return the seconds that a device took."""
+    @property
+    def name(self) -> str:
+        """Of the stage in its Artifact."""
+        ...
+
+    def run(self, values: Values) -> DeviceUse:
+        """Add this stage's outputs to the values of one image."""
         ...
 
 
@@ -61,7 +74,12 @@ class ReadyHostStage:
     session: Any
     shapes: Mapping[str, tuple[int, ...]]
 
-    def run(self, values: Values) -> float:
+    @property
+    def name(self) -> str:
+        """Of the stage."""
+        return self.stage.name
+
+    def run(self, values: Values) -> DeviceUse:
         """Compute on the host; a device takes no time. DeviceError if ONNX Runtime fails."""
         feeds = {name: values[name].reshape(self.shapes[name]) for name in self.stage.inputs}
         try:
@@ -72,7 +90,7 @@ class ReadyHostStage:
                 hint="This is a bug in Gatecast or in the artifact: compile the network again.",
             ) from error
         values.update(zip(self.stage.outputs, results, strict=True))
-        return 0.0
+        return DeviceUse()
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,12 @@ class ReadyProgramStage:
     loaded: LoadedProgram
     lock: Lock
 
-    def run(self, values: Values) -> float:
+    @property
+    def name(self) -> str:
+        """Of the stage."""
+        return self.stage.name
+
+    def run(self, values: Values) -> DeviceUse:
         """Run the Program; the seconds are the device's alone, without packing and unpacking."""
         program = self.stage.program
         tensors = {port.name: values[port.name].reshape(port.shape) for port in program.inputs}
@@ -91,9 +114,9 @@ class ReadyProgramStage:
         with self.lock:
             start = time.perf_counter()
             section = self.loaded.run(packed)
-            seconds = time.perf_counter() - start
+            use = DeviceUse(time.perf_counter() - start, device_report(self.loaded))
         values.update(unpack_outputs(program, section))
-        return seconds
+        return use
 
 
 def ready_host_stage(stage: HostStage, threads: int | None) -> ReadyHostStage:
