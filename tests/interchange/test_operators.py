@@ -274,7 +274,7 @@ CASES = {
             ("Concat", "a c", "y", {"axis": 1}),
         ],
         SMALL,
-        {"starts": ints(-3, 0), "ends": ints(10**9, -1), "axes": ints(1, 3), "steps": ints(2, 1)},
+        {"starts": ints(-3, 0), "ends": ints(10**9, 100), "axes": ints(1, 3), "steps": ints(2, 1)},
         None,
     ),
     "split of opset 18 and slice of opset 9": (

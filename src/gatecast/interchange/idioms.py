@@ -86,7 +86,7 @@ def alive(layers: Mapping[str, Layer], whole: set[str], outputs: Iterable[str]) 
     """Return the layers that the outputs depend on, and whole ones."""
     wanted = {*outputs, *whole}
     kept = {}
-    for name, layer in reversed(layers.items()):
+    for name, layer in reversed(list(layers.items())):
         if name in wanted:
             kept[name] = layer
             wanted.update(layer.inputs)

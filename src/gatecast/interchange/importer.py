@@ -74,7 +74,7 @@ def _check(model: onnx.ModelProto) -> None:
 def _check_node(node: onnx.NodeProto, context: Any) -> None:
     try:
         onnx.checker.check_node(node, context)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, ValueError) as error:
         text = " ".join(str(error).split())
         raise FileError(f"Node {node.name or node.op_type} must be well formed ONNX: {text[:300]}") from error
 
@@ -144,7 +144,8 @@ class _Importer:
     def _read(self, proto: onnx.NodeProto) -> None:
         name = proto.name or next(iter(proto.output), proto.op_type)
         if not _is_known(proto, self.model):
-            self._fail(proto, name, "not supported")
+            own = proto.domain == DOMAIN and proto.op_type in self.functions
+            self._fail(proto, name, "its function is not the one of that name" if own else "not supported")
             return
         if self.lost.intersection(proto.input):
             self.lost.update(proto.output)
