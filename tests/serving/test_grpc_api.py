@@ -146,9 +146,9 @@ def test_a_wrong_dtype_of_a_float_input_names_both(both, predict_request):
         ([1, 2], b"abc", "tensor_content must have 8 bytes for its shape, not 3"),
         ([-1, 2], b"", "tensor_shape must have no negative size, not [-1, 2]"),
         (
-            [1 << 30, 1 << 30],
+            [2, 1 << 30],
             b"",
-            "tensor_shape must have at most 16777216 elements, not [1073741824, 1073741824]",
+            "tensor_shape must have at most 16777216 elements, not [2, 1073741824]",
         ),
     ],
 )
@@ -177,6 +177,26 @@ def test_a_repeated_value_may_fill_no_more_than_the_limit(serve, classifier, pre
             assert scores(running.call(PREDICT, request)) == [[1.0, 0.5, np.float32(1 / 3)]] * 2
         else:
             assert running.refused(PREDICT, request)[0] == "INVALID_ARGUMENT"
+
+
+def test_one_value_may_not_ask_for_very_many_images(running, predict_request):
+    request = predict_request({"images": [b"1"]}, "classifier")
+    request.inputs["images"].tensor_shape.dim[0].size = 1024
+    assert len(scores(running.call(PREDICT, request))) == 1024
+    request.inputs["images"].tensor_shape.dim[0].size = 1 << 24
+    assert running.refused(PREDICT, request) == (
+        "INVALID_ARGUMENT",
+        "Input images must have at most 1024 images, not 16777216; send them in several requests",
+    )
+
+
+def test_one_string_may_not_fill_a_huge_matrix(running, predict_request):
+    request = predict_request({"images": [b"1"]}, "classifier")
+    request.inputs["images"].tensor_shape.dim.add(size=1 << 20)
+    assert running.refused(PREDICT, request) == (
+        "INVALID_ARGUMENT",
+        "tensor parsing error: images (tensor_shape must have at most 1024 elements, not [1, 1048576])",
+    )
 
 
 def test_bytes_that_are_no_message_are_the_callers_mistake(running):

@@ -171,6 +171,15 @@ def raw(port, data):
         return reply.status, json.loads(reply.read())
 
 
+def test_too_many_images_are_refused(serve, classifier):
+    running = serve({"classifier": classifier()}, rest=True, batch=2)
+    assert running.get(PREDICT, {"instances": ["1"] * 3}) == (
+        400,
+        {"error": "Input images must have at most 2 images, not 3; send them in several requests"},
+    )
+    assert running.get(PREDICT, {"instances": ["1"] * 2})[0] == 200
+
+
 def test_a_body_over_the_limit_is_refused_before_it_is_read(serve, classifier):
     running = serve({"classifier": classifier()}, rest=True, request_bytes=100)
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n".encode()

@@ -88,6 +88,17 @@ def check_kinds(target: Target, bound: Mapping[str, TensorSpec], kinds: Mapping[
             )
 
 
+def check_batch(shapes: Mapping[str, Sequence[int]], limit: int) -> None:
+    """Refuse inputs with more images, by their first dimension, than the limit."""
+    for name, shape in shapes.items():
+        if len(shape) and shape[0] > limit:
+            raise RefusalError(
+                Code.INVALID_ARGUMENT,
+                f"Input {name} must have at most {limit} images, not {shape[0]}; "
+                "send them in several requests",
+            )
+
+
 def _input_name(target: Target, name: str) -> str:
     inputs = [spec.name for spec in target.signature.inputs]
     if name in inputs or not target.lenient:

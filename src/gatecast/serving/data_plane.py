@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gatecast.errors import GatecastError, RequestError
 from gatecast.protocol import MAX_ELEMENTS
-from gatecast.serving.binding import DEFAULT_SIGNATURE, Spec, Target, bind_names, output_keys
+from gatecast.serving.binding import DEFAULT_SIGNATURE, Spec, Target, bind_names, check_batch, output_keys
 from gatecast.serving.models import Models, ModelVersion, Session, State
 from gatecast.serving.refusal import Code, RefusalError, UnknownSignatureError
 
@@ -35,6 +35,8 @@ class Limits:
         Size of a request on the wire.
     elements : int
         Elements of one tensor.
+    batch : int
+        Images in one request: a few bytes can ask for very many, as one value fills a whole tensor.
     pending : int
         Predictions that run or wait, over all callers; more are refused at once.
     timeout_s : float
@@ -43,6 +45,7 @@ class Limits:
 
     request_bytes: int = 64 << 20
     elements: int = MAX_ELEMENTS
+    batch: int = 1024
     pending: int = 64
     timeout_s: float = 30.0
 
@@ -129,6 +132,7 @@ class DataPlane:
         """
         keys = output_keys(target, output_filter, inputs)
         bound = bind_names(target, inputs)
+        check_batch({name: array.shape for name, array in inputs.items()}, self.limits.batch)
         values = {bound[name].name: _value(name, array) for name, array in inputs.items()}
         with self._turn(target, timeout_s):
             if not is_wanted():

@@ -24,8 +24,8 @@ from gatecast.protocol import (
     dtype_name,
     encode_tensor,
 )
-from gatecast.serving.binding import Spec, Target, bind_names, check_kinds
-from gatecast.serving.data_plane import DataPlane
+from gatecast.serving.binding import Spec, Target, bind_names, check_batch, check_kinds
+from gatecast.serving.data_plane import DataPlane, Limits
 from gatecast.serving.descriptions import signature_map, status_response
 from gatecast.serving.health import Health
 from gatecast.serving.refusal import Code, RefusalError
@@ -74,7 +74,7 @@ class GrpcApi(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio ships no t
         target = plane.target(_spec(request), route)
         outputs = plane.run(
             target,
-            _inputs(request, target, plane.limits.elements),
+            _inputs(request, target, plane.limits),
             request.output_filter,
             timeout_s=context.time_remaining(),
             is_wanted=context.is_active,
@@ -162,13 +162,17 @@ def _require_spec(request: Any) -> None:
         raise RequestError("Missing ModelSpec")
 
 
-def _inputs(request: Any, target: Target, max_elements: int) -> dict[str, Any]:
+def _inputs(request: Any, target: Target, limits: Limits) -> dict[str, Any]:
     bound = bind_names(target, list(request.inputs))
-    check_kinds(target, bound, {name: dtype_name(request.inputs[name].dtype) for name in bound})
+    kinds = {name: dtype_name(request.inputs[name].dtype) for name in bound}
+    check_kinds(target, bound, kinds)
+    shapes = {name: [dim.size for dim in request.inputs[name].tensor_shape.dim] for name in bound}
+    check_batch(shapes, limits.batch)
     values = {}
-    for name in bound:
+    for name, kind in kinds.items():
         try:
-            values[name] = decode_tensor(request.inputs[name], max_elements)
+            most = limits.batch if kind == "string" else limits.elements
+            values[name] = decode_tensor(request.inputs[name], most)
         except RequestError as error:
             raise RequestError(f"tensor parsing error: {name} ({error})") from error
     return values
