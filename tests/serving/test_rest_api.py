@@ -100,7 +100,7 @@ def test_mistakes_get_the_status_and_text_and_the_server_goes_on(rest, path, bod
     assert rest.get(PREDICT, ONE)[0] == 200
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "BREW"])
 def test_other_methods_are_malformed(rest, method):
     assert rest.get(PREDICT, ONE, method) == (400, {"error": f"Malformed request: {method} {PREDICT}"})
 
@@ -148,6 +148,18 @@ def test_version_labels_choose_a_version(rest):
     rest.server.models.assign_label("classifier", "stable", 1)
     assert rest.get("/v1/models/classifier/labels/stable:predict", ONE)[0] == 200
     assert rest.get("/v1/models/classifier/labels/stable")[1]["model_version_status"][0]["version"] == "1"
+
+
+def test_names_that_no_file_could_have_are_answered_too(rest):
+    assert rest.get("/v1/models/a%0ab%ff") == (
+        404,
+        {"error": "Could not find any versions of model a\nb\ufffd"},
+    )
+    body = b'{"inputs": ["a"], "signature_name": "\\ud800"}'
+    assert rest.get(PREDICT, body) == (
+        400,
+        {"error": 'Serving signature name: "\ud800" not found in signature def'},
+    )
 
 
 def test_health(rest):

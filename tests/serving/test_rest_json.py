@@ -52,10 +52,10 @@ def test_rows_and_columns_become_tensors(document, signature, expected):
 
 
 def test_numbers_become_float32_and_special_tokens_are_read():
-    document = parse_body(b'{"inputs": [NaN, Infinity, -Infinity, 1e39, 16777217]}')
+    document = parse_body(b'{"inputs": [NaN, Infinity, -Infinity, 1e39, 16777217, 1' + b"0" * 30 + b"]}")
     array = parse_inputs(document, FLOATS)["x"]
     assert array.dtype == np.float32
-    assert [str(value) for value in array] == ["nan", "inf", "-inf", "inf", "1.6777216e+07"]
+    assert [str(value) for value in array] == ["nan", "inf", "-inf", "inf", "1.6777216e+07", "1e+30"]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,12 @@ def test_exactly_one_form_is_needed(document, text):
         (
             {"inputs": [[1, 2], [3]]},
             FLOATS,
-            "JSON Value: [[1, 2], [3]] Lists must have equal sizes at each level of input x",
+            "JSON Value: [[1, 2], [3]] must be numbers in lists of equal sizes at each level for input x",
+        ),
+        (
+            {"inputs": [10**400]},
+            FLOATS,
+            f"JSON Value: [1{'0' * 62}... must be numbers in lists of equal sizes at each level for input x",
         ),
         ({"inputs": ["a", 1]}, PICTURES, "JSON Value: 1 not formatted correctly for base64 data"),
         (

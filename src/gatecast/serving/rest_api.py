@@ -9,11 +9,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from google.protobuf import json_format
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from gatecast.errors import RequestError, ServingError
 from gatecast.protocol import ModelSpec
@@ -34,20 +33,9 @@ TOO_LARGE = 413
 TOO_SLOW = 408
 
 
-def rest_app(plane: DataPlane, health: Health) -> Starlette:
-    """Return the ASGI application."""
-    return Starlette(
-        routes=[
-            Route(
-                "/{path:path}",
-                _RestApi(plane, health).handle,
-                methods=["GET", "POST", "HEAD", "PUT", "DELETE"],
-            )
-        ]
-    )
+class RestApi:
+    """The ASGI application: all paths and methods."""
 
-
-class _RestApi:
     def __init__(self, plane: DataPlane, health: Health) -> None:
         self._plane = plane
         self._health = health
@@ -57,11 +45,13 @@ class _RestApi:
             "labels": self._labels,
         }
 
-    async def handle(self, request: Request) -> Response:
-        """Answer any request; every error is JSON with the key `error`."""
-        path = (
-            request.scope["raw_path"].decode("latin-1") if "raw_path" in request.scope else request.url.path
-        )
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; every error is JSON with the key `error`."""
+        response = await self._respond(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        path = request.scope["raw_path"].decode("latin-1")
         try:
             return await self._answer(request, path)
         except UnknownSignatureError as error:
@@ -164,4 +154,4 @@ def _json(text: str, status: int = 200) -> Response:
 
 
 def _error(status: int, text: str) -> Response:
-    return _json(json.dumps({"error": text}, ensure_ascii=False), status)
+    return _json(json.dumps({"error": text}), status)

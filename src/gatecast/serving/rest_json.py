@@ -125,9 +125,12 @@ def _tensor(value: Any, spec: TensorSpec) -> Array:
         return _strings(value)
     try:
         array = np.asarray(value)
-    except ValueError:
+        if array.dtype == object and _odd_leaf(value) is None:  # integers of more than 64 bits
+            array = array.astype(np.float64)
+    except (ValueError, OverflowError):
         raise RequestError(
-            f"JSON Value: {_shown(value)} Lists must have equal sizes at each level of input {spec.name}"
+            f"JSON Value: {_shown(value)} must be numbers in lists of equal sizes at each level "
+            f"for input {spec.name}"
         ) from None
     if array.dtype.kind not in "iuf":
         raise _type_error(_odd_leaf(value), spec)
@@ -180,8 +183,8 @@ def _odd_leaf(value: Any) -> Any:
 _JSON_TYPES = {str: "String", bool: "Boolean", dict: "Object"}
 
 
-def _type_error(odd: Any, spec: TensorSpec) -> RequestError:
-    value, kind = odd or ("number", "Number")
+def _type_error(odd: tuple[Any, str], spec: TensorSpec) -> RequestError:
+    value, kind = odd
     expected = "string" if spec.dtype == "string" else "float"
     return RequestError(f"JSON Value: {_shown(value)} Type: {kind} is not of expected type: {expected}")
 

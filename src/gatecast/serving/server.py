@@ -23,7 +23,7 @@ from gatecast.serving.data_plane import DataPlane, Limits
 from gatecast.serving.grpc_api import GrpcApi
 from gatecast.serving.health import Health
 from gatecast.serving.models import Models, ModelSource, OpenSession
-from gatecast.serving.rest_api import rest_app
+from gatecast.serving.rest_api import RestApi
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class Server:
         if options.rest_port is not None:
             listener = _bound(options.host, options.rest_port, "REST", "--rest_api_port")
             self.rest_port = listener.getsockname()[1]
-            app = rest_app(self._plane, self._health)
+            app = RestApi(self._plane, self._health)
             self._rest = _RestServer(app, listener)
         self._grpc = self._grpc_server()
         self._grpc.start()
