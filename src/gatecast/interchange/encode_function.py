@@ -106,10 +106,7 @@ def _call_at(nodes: Sequence[onnx.NodeProto], place: int) -> tuple[onnx.Function
     """Return the function whose body stands at `place`, and the node that calls it in its stead."""
     if nodes[place].op_type != "Shape" or place + 1 == len(nodes):
         return None
-    missing = 0
-    if nodes[place + 1].op_type == "Constant":
-        pads = helper.get_node_attr_value(nodes[place + 1], "value")
-        missing = int(numpy_helper.to_array(pads).ravel()[-1]) % BLOCK_SIZE
+    missing = _missing_channels(nodes[place + 1])
     for fmt in FORMATS.values():
         function = encode_function(fmt, BLOCK_SIZE - missing)
         names = _match(function.node, nodes[place : place + len(function.node)])
@@ -119,6 +116,14 @@ def _call_at(nodes: Sequence[onnx.NodeProto], place: int) -> tuple[onnx.Function
             call.metadata_props.extend(last.metadata_props)
             return function, call
     return None
+
+
+def _missing_channels(node: onnx.NodeProto) -> int:
+    """Return how many channels the constant `node` fills the last block with; 0 for another node."""
+    for attribute in node.attribute:
+        if node.op_type == "Constant" and len(attribute.t.raw_data) == 16:
+            return int(np.frombuffer(attribute.t.raw_data, np.int64)[1]) % BLOCK_SIZE
+    return 0
 
 
 def _match(pattern: Sequence[onnx.NodeProto], nodes: Sequence[onnx.NodeProto]) -> dict[str, str] | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import onnx
 import onnx.inliner
+from google.protobuf.message import Message
 
 from gatecast.errors import FileError, GatecastError, UnsupportedError
 from gatecast.graph import Encode, Graph, InputPort, Interface, Layout, OutputPort
@@ -31,6 +32,7 @@ def from_onnx(model: onnx.ModelProto) -> Graph:
     GraphError
         Layers do not fit each other.
     """
+    _check_text(model)
     model = outlined(_without_foreign_functions(model))
     _check(model)
     return _Importer(model).graph()
@@ -69,6 +71,17 @@ def _check(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if _is_known(node, model) and node.domain != DOMAIN:
             _check_node(node, context)
+
+
+def _check_text(message: Message) -> None:
+    """Refuse names that are no text: protobuf hands them out as bytes."""
+    for field, value in message.ListFields():
+        values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        if field.message_type is not None:
+            for part in values:
+                _check_text(part)
+        elif field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in values):
+            raise FileError(f"Model must have names in UTF-8, not {values[0]!r} as {field.name}")
 
 
 def _check_node(node: onnx.NodeProto, context: Any) -> None:
@@ -125,6 +138,8 @@ class _Importer:
         layout = known.layout if known else layout_of(self.model.graph, source)
         value = known.value if known else source.name
         sizes = source.sizes
+        if layout == "NCHW" and len(sizes) != 3:
+            raise FileError(f"Input {source.name} must have four axes for layout NCHW, not {len(sizes) + 1}")
         shape = (sizes[1], sizes[2], sizes[0]) if layout == "NCHW" else sizes
         self.network.add_input(value, shape)
         order = natural(3) if layout == "NCHW" else range(1, len(shape) + 1)

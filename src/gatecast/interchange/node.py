@@ -132,5 +132,5 @@ def tensor_constant(tensor: onnx.TensorProto, name: str) -> Constant:
         )
     try:
         return Constant(name, numpy_helper.to_array(tensor))
-    except (TypeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise FileError(f"Tensor {name} must have bytes that fit its type and shape: {error}") from error
