@@ -1,11 +1,13 @@
 """Equality 6: load(export(g)) = g, with the same Encode points, mantissas, exponents and outputs."""
 
 import numpy as np
+import onnx
 import pytest
-from tests.interchange.runtimes import difference
+from tests.interchange.runtimes import difference, evaluated, feed_of
 from tests.random_graphs import random_graph, random_input
 
 from gatecast import graph as op
+from gatecast.errors import GraphError
 from gatecast.graph import Graph, Input, InputPort, Interface, OutputPort, Preprocessing, evaluate_values
 from gatecast.interchange import export, from_onnx, load, to_onnx
 from gatecast.numerics import BFP5, BFP8, encode
@@ -255,3 +257,49 @@ def grouped_float():
     weights = rng.standard_normal((4, 1, 1, 64)).astype(np.float32)
     layer = op.Convolution(name="conv", inputs=("x",), weights=weights)
     return Graph("one", (Input("x", (3, 3, 64)),), (layer,), ("conv",))
+
+
+def test_a_file_whose_marks_and_metadata_were_stripped_still_has_the_same_meaning():
+    graph = quantize(random_graph(2), "bfp8")
+    model = to_onnx(graph)
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.name = ""
+    again = from_onnx(model)
+    encodes, encodes_again = (
+        [layer.format for layer in g.layers if isinstance(layer, op.Encode)] for g in (graph, again)
+    )
+    assert encodes == encodes_again
+    inputs = random_input(graph, 0)
+    feed = feed_of(graph, inputs)
+    for port, port_again in zip(graph.interface.outputs, again.interface.outputs, strict=True):
+        assert (evaluated(graph, feed)[port.name] == evaluated(again, feed)[port_again.name]).all()
+
+
+def test_a_file_saved_again_with_its_data_beside_it_is_the_same_network(tmp_path):
+    graph = quantize(random_graph(7), "bfp8")
+    onnx.save(
+        to_onnx(graph),
+        tmp_path / "a.onnx",
+        save_as_external_data=True,
+        location="a.data",
+        size_threshold=64,
+    )
+    assert (tmp_path / "a.data").stat().st_size > 0
+    assert difference(graph, load(tmp_path / "a.onnx")) is None
+
+
+def test_a_graph_whose_ports_leave_out_an_output_is_refused():
+    graph = random_graph(1)
+    interface = Interface(inputs=graph.interface.inputs, outputs=())
+    graph = Graph(graph.name, graph.inputs, graph.layers, graph.outputs, interface)
+    with pytest.raises(GraphError, match=r"Ports of random_1 must stand for its outputs .*, not none"):
+        to_onnx(graph)
+
+
+def test_encoding_a_value_that_is_no_map_or_vector_is_refused():
+    layer = op.Encode(name="y", inputs=("x",), format=BFP8)
+    graph = Graph("g", (Input("x", (3, 4)),), (layer,), ("y",))
+    with pytest.raises(GraphError, match=r"Layer y must encode a map or a vector, not .* \(3, 4\)"):
+        to_onnx(graph)
