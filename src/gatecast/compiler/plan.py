@@ -126,7 +126,7 @@ def _choices(operation: Operation, site: Site) -> Iterator[tuple[int, tuple[Part
     if max(*kernel.size, *kernel.dilation) <= FIELD and steps <= room:
         budget = room if steps * blocks <= room else max(room // 2, steps)
         whole = tuple(_rows_of(operation, kernel.size[0]))
-        for size in _halves(_aligned(min(blocks, budget // steps), operation.group_blocks)):
+        for size in _halves(min(blocks, budget // steps)):
             yield size, whole
     budgets = (room // 2, room) if site.loads_weights else (room,)
     for cut in _cuts(operation):
@@ -142,10 +142,6 @@ def _halves(size: int) -> Iterator[int]:
         yield size
         size = -(-size // 2)
     yield 1
-
-
-def _aligned(blocks: int, group: int) -> int:
-    return blocks // group * group if group and blocks > group else blocks
 
 
 def _cuts(operation: Convolve) -> Iterator[tuple[Part, ...]]:
@@ -299,7 +295,8 @@ def block_ranges(operation: Operation, size: int) -> list[tuple[int, int]]:
     """Output blocks in ranges of at most `size`: whole groups, or parts of one."""
     blocks = output_of(operation).blocks
     group = operation.group_blocks if isinstance(operation, Convolve) else 0
-    size = _aligned(size, group)
+    if group and group < size < blocks:
+        size = size // group * group
     limit = group if group and size < group else blocks
     return [
         (first, min(first + size, start + limit, blocks))
