@@ -102,6 +102,9 @@ REASONS = {
     "Pow: exponent must be 2, not 3.0": [("Pow", "x three", "y", {})],
     "Sqrt: is known only inside an L2 normalisation": [("Sqrt", "x", "y", {})],
     "Resize: takes the nearest pixel in another way": [("Resize", "x - scales", "y", {})],
+    "Resize: takes the nearest pixel in another way than": [
+        ("Resize", "x - twice", "y", {"nearest_mode": "floor"})
+    ],
     "Resize: mode must be nearest or linear, not cubic": [("Resize", "x - twice", "y", {"mode": "cubic"})],
     "Concat: joins along the batch": [("Concat", "x x", "y", {"axis": 0})],
     "Slice: steps must be positive, not -1": [("Slice", "x one minus one minus", "y", {})],

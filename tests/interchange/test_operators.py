@@ -29,7 +29,7 @@ CASES = {
     ),
     "conv with auto_pad lower": (
         11,
-        [("Conv", "x w b", "y", {"auto_pad": "SAME_LOWER", "strides": [1, 2]})],
+        [("Conv", "x w b", "y", {"auto_pad": "SAME_LOWER", "strides": [2, 2]})],
         MAP,
         W,
         ["Convolution"],
@@ -90,6 +90,16 @@ CASES = {
         {"pads": ints(0, 0, 1, 1, 0, 0, 0, 1)},
         ["AveragePool"],
     ),
+    "pad before average pool that counts no padding of its own": (
+        13,
+        [
+            ("Pad", "x pads", "p", {}),
+            ("AveragePool", "p", "y", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+        ],
+        MAP,
+        {"pads": ints(0, 0, 1, 0, 0, 0, 0, 0)},
+        ["Pad", "AveragePool"],
+    ),
     "batch norm of opset 7": (7, [CONV, NORM], MAP, W | BN, ["Convolution", "BatchNorm"]),
     "batch norm of opset 14": (14, [CONV, NORM], MAP, W | BN, ["Convolution", "BatchNorm"]),
     "batch norm as mul and add": (
@@ -98,6 +108,13 @@ CASES = {
         MAP,
         {**W, "k": normal(1, 4, 1, 1), "h": normal(4, 1, 1)},
         ["Convolution", "Affine"],
+    ),
+    "mul, add and another add": (
+        9,
+        [("Mul", "x k", "m", {}), ("Add", "m b", "a", {}), ("Add", "a k", "y", {})],
+        MAP,
+        {"k": normal(3, 1, 1), "b": normal(3, 1, 1)},
+        ["Affine", "Affine"],
     ),
     "sub and div by constants": (
         9,
@@ -178,6 +195,13 @@ CASES = {
         MAP,
         {"axes": ints(2, 3), "f": single(1 / 56)},
         ["GlobalAveragePool"],
+    ),
+    "reduce sum times a half": (
+        13,
+        [("ReduceSum", "x axes", "s", {}), ("Mul", "s f", "y", {})],
+        MAP,
+        {"axes": ints(2, 3), "f": single(0.5)},
+        ["GlobalAveragePool", "Affine"],
     ),
     "reduce sum alone": (
         11,
@@ -263,6 +287,13 @@ CASES = {
         SMALL,
         {},
         ["Flatten", "Softmax"],
+    ),
+    "softmax before opset 13 on one pixel": (
+        9,
+        [("GlobalAveragePool", "x", "p", {}), ("Softmax", "p", "y", {})],
+        SMALL,
+        {},
+        ["GlobalAveragePool", "Softmax"],
     ),
     "softmax over channels": (13, [("Softmax", "x", "y", {"axis": 1})], SMALL, {}, ["Softmax"]),
     "softmax over columns": (13, [("Softmax", "x", "y", {})], SMALL, {}, ["Softmax"]),
@@ -390,6 +421,7 @@ def test_the_graph_computes_what_onnx_runtime_does(case):
     expected = onnx_runtime(source, feed, "none")["y"]
     found = evaluated(graph, feed)["y"]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert graph.signature.outputs[0].shape[1:] == expected.shape[1:]
     if expected_kinds is not None:
         assert [type(layer).__name__ for layer in graph.layers] == expected_kinds
     assert difference(graph, from_onnx(to_onnx(graph))) is None
