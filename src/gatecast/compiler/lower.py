@@ -37,7 +37,7 @@ def lower(section: Section, architecture: Architecture) -> Lowered:
     for chain in chains:
         _lower_one(chain, state)
     outputs = _deliver(section, state)
-    operations = _with_fetches(state.operations, ports, state.refs)
+    operations = _with_fetches(state, ports)
     return Lowered(
         section.name, state.buffers, tuple(operations), _laid_out(ports.values()), _laid_out(outputs)
     )
@@ -155,13 +155,16 @@ def _meets(refs: Sequence[Ref], wanted: Ref) -> bool:
     )
 
 
-def _with_fetches(
-    operations: Sequence[Operation], ports: dict[str, Port], refs: dict[str, Ref]
-) -> list[Operation]:
-    """Fetch each input just before the first operation that reads it."""
-    waiting = {name: Fetch(layer=name, port=name, out=refs[name]) for name in ports if name in refs}
+def _with_fetches(state: Lowering, ports: Iterable[str]) -> list[Operation]:
+    """Fetch each input just before the first operation that reads it, for the Encode that it has become."""
+    layers = {value: encode for encode, value in reversed(state.aliases.items())}
+    waiting = {
+        name: Fetch(layer=layers.get(name, name), port=name, out=state.refs[name])
+        for name in ports
+        if name in state.refs
+    }
     found: list[Operation] = []
-    for operation in operations:
+    for operation in state.operations:
         for name, fetch in list(waiting.items()):
             if any(_meets([ref], fetch.out) for ref in operation.reads):
                 found.append(waiting.pop(name))

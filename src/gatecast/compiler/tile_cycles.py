@@ -1,0 +1,134 @@
+"""Cycles of a `convolve`: groups of pixels through the lanes, and their sums through the epilogue.
+
+A group is taken when its places are known and the result memory has room for it. For each pass over the
+lanes it takes one turn of all its pixels, or as many turns as the accumulator's loop has cycles, for each tap
+and input block. Meanwhile the epilogue takes the sums of earlier groups, block after block.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from gatecast.isa import Architecture, Instruction, sum_steps
+from gatecast.numerics import BLOCK_SIZE
+
+OPERATION = 9
+"""Cycles of one float32 operation on a row of values."""
+
+_PLACE = 2  # from a step's place in the tile to its block's address
+_WEIGHTS = 3  # from there to the lanes, with the block and the weights
+_DOT = 7  # products of a block and their sum
+_ACCUMULATOR = 2  # from the dot product to the adder's loop
+_FINISH = 2  # from the accumulator to the result memory
+_SUMS = 5  # from there to the first row of the epilogue
+_WORD = 3  # least cycles between two words of the result memory
+_WORD_VALUES = 4
+
+
+def products_cycles(bits: int) -> int:
+    """Cycles from an instruction's start until the strides that it multiplies, bit by bit, are known."""
+    return bits + 2
+
+
+def tail_cycles(rows: int) -> int:
+    """Cycles from the last row of a unit's last block into its operation until the block is written."""
+    return OPERATION + 1 + rows + 3 + 3
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an Architecture makes of a tile.
+
+    Parameters
+    ----------
+    passes : int
+        Over the lanes, for the 32 channels of a block.
+    steps : int
+        Taps times input blocks.
+    epilogue : float
+        Cycles for a block.
+    held : int
+        Cycles from the start of a block in the epilogue until its sums are read.
+    """
+
+    passes: int
+    steps: int
+    epilogue: float
+    held: int
+
+
+def shape_of(instruction: Instruction, sizes: Architecture) -> Shape:
+    """Passes, steps, and the pace of the epilogue."""
+    rows, passes = BLOCK_SIZE // sizes.epilogue_values, BLOCK_SIZE // sizes.lanes
+    word = max(_WORD, sizes.lanes // sizes.epilogue_values)
+    operations = 1 + 2 * instruction.has_scale + (instruction.residual_format != 0)
+    one = rows + max(0, OPERATION + 1 - rows)
+    gather = max(one, passes * word)
+    epilogue = max(gather + (operations - 1) * one, (2 * rows + OPERATION) / 2)
+    return Shape(passes, sum_steps(instruction), epilogue, (passes - 1) * word)
+
+
+@dataclass
+class Ring:
+    """Result memory: how many pixels it has room for, and when the epilogue frees more."""
+
+    room: int
+    freed: deque[tuple[float, float, int]] = field(default_factory=deque)  # first, cycles each, pixels
+
+    def take(self, pixels: int, now: float) -> float:
+        """Return the cycle from `now` on in which there is room for so many pixels, and take it."""
+        self.room -= pixels
+        while self.room < 0:
+            first, each, count = self.freed.popleft()
+            used = min(count, -self.room)
+            self.room += used
+            now = max(now, first + (used - 1) * each + 1)
+            if used < count:
+                self.freed.appendleft((first + used * each, each, count - used))
+        return now
+
+
+def convolve_cycles(instruction: Instruction, sizes: Architecture) -> int:
+    """Cycles from the start of a `convolve` until its last block is written."""
+    i, shape = instruction, shape_of(instruction, sizes)
+    most = i.interleave or sizes.max_interleave
+    groups = _groups(i.out_rows * i.out_columns, most)
+    ring = Ring(2 << (sizes.max_interleave - 1).bit_length())
+    start = products_cycles((sizes.activation_blocks - 1).bit_length())
+    filled, free, epilogue = float(start), float(start), 0.0
+    to_sums = (
+        _PLACE
+        + _WEIGHTS
+        + _DOT
+        + _ACCUMULATOR
+        + sizes.adder_latency
+        - 1
+        + _FINISH
+        + _SUMS
+        + sizes.lanes // 4
+        - 1
+    )
+    for _ in range(i.out_blocks):
+        for pixels in groups:
+            filled += pixels
+            turns = max(pixels, sizes.adder_latency)
+            taken = ring.take(pixels, max(free, filled))
+            free = taken + 2 + shape.passes * (1 + shape.steps * turns + _resume(i, sizes, pixels))
+            first = free - 1 - turns + to_sums
+            begins = max(epilogue, first)
+            ring.freed.append((begins + shape.held, shape.epilogue, pixels))
+            epilogue = begins + pixels * shape.epilogue
+        filled = max(filled, free - turns) + 1
+    return round(epilogue + tail_cycles(BLOCK_SIZE // sizes.epilogue_values))
+
+
+def _resume(instruction: Instruction, sizes: Architecture, pixels: int) -> int:
+    """Cycles of a pass in which the partial sums of a group are read, once the lanes are empty."""
+    if not instruction.resume:
+        return 0
+    empty = 32 + sizes.lanes // 4 + _PLACE
+    return empty + pixels * (sizes.lanes // _WORD_VALUES + 2)
+
+
+def _groups(pixels: int, most: int) -> list[int]:
+    whole, rest = divmod(pixels, most)
+    return [most] * whole + ([rest] if rest else [])
