@@ -16,6 +16,8 @@ from gatecast import graph as op
 from gatecast.interchange import from_onnx, load, to_onnx
 from gatecast.quantization import quantize
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = ("residual", "sequential", "excite")
 
 

@@ -303,3 +303,22 @@ def test_encoding_a_value_that_is_no_map_or_vector_is_refused():
     graph = Graph("g", (Input("x", (3, 4)),), (layer,), ("y",))
     with pytest.raises(GraphError, match=r"Layer y must encode a map or a vector, not .* \(3, 4\)"):
         to_onnx(graph)
+
+
+def test_weights_in_blocks_reach_a_product_by_any_way():
+    """MatMul and Add with the matrix transposed, as another tool may rewrite Gemm."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((5, 2, 3, 40)).astype(np.float32)
+    layer = op.MatMul(name="fc", inputs=("x",), weights=weights, bias=weights[:, 0, 0, 0])
+    graph = quantize(Graph("g", (Input("x", (2, 3, 40)),), (layer,), ("fc",)), "bfp6", first="bfp6")
+    model = to_onnx(graph)
+    gemm = model.graph.node.pop()
+    source, matrix, bias = gemm.input
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("Transpose", [matrix], ["turned"], perm=[1, 0]),
+            onnx.helper.make_node("MatMul", [source, "turned"], ["product"]),
+            onnx.helper.make_node("Add", [bias, "product"], [gemm.output[0]], name="fc"),
+        ]
+    )
+    assert difference(graph, from_onnx(model)) is None

@@ -81,7 +81,7 @@ def bound(layer, inputs, result):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize("seed", [1, 2, 4, 5, 6, 8, 9, 11, 12, 14])
+@pytest.mark.parametrize("seed", [1, 4, 5, 8, 9, 14])
 def test_each_layer_agrees_within_its_derived_bound(seed, runtime):
     graph = quantize(random_graph(seed, steps=5), ("bfp8", "bfp5/bfp6")[seed % 2])
     values = evaluate_values(graph, random_input(graph, seed))

@@ -89,6 +89,8 @@ class TwoOutputs(nn.Module):
         return boxes, torch.softmax(scores, -1)
 
 
+pytestmark = pytest.mark.slow
+
 CASES = {
     "mobile": (Mobile, (3, 32, 30), ["scores"]),
     "dense": (Dense, (3, 9, 8), ["scores"]),

@@ -88,14 +88,15 @@ def gather_blocks(constant: BlockConstant, groups: int) -> BlockWeights:
     blocks = np.zeros((*shape, BLOCK_SIZE), np.int8)
     exponents = np.full(shape, EXPONENT_MIN, np.int16)
     for lane, chosen in outputs_by_lane(channels, groups, outputs).items():
+        part, part_shifts = mantissas[chosen], shifts[chosen]
         for span in spans(channels, lane):
-            shared = shifts[chosen][..., span.channels]
+            shared = part_shifts[..., span.channels]
             if (shared != shared[..., :1]).any():
                 raise UnsupportedError(
                     f"Weights {constant.name} must have one exponent for each block of {BLOCK_SIZE} channels",
                     hint="Start from the float network and quantise it with `gatecast quantize`.",
                 )
-            blocks[chosen, ..., span.piece, span.lanes] = mantissas[chosen][..., span.channels]
+            blocks[chosen, ..., span.piece, span.lanes] = part[..., span.channels]
             exponents[chosen, ..., span.piece] = shared[..., 0] + fmt.bits - 2
     _check_range(constant.name, blocks, exponents, fmt)
     return BlockWeights(fmt, blocks, (exponents + EXPONENT_BIAS).astype(np.uint8), channels)

@@ -8,6 +8,7 @@ Ref: docs/spec/onnx.md §3; docs/spec/numerics.md §1.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +28,18 @@ def function_name(fmt: Format, channels: int) -> str:
 
 
 def encode_function(fmt: Format, channels: int) -> onnx.FunctionProto:
-    """Return the function for tensors (N, channels, …)."""
+    """Return the function for tensors (N, channels, …), to be read only."""
+    return _function(fmt, -channels % BLOCK_SIZE)
+
+
+@cache
+def _function(fmt: Format, missing: int) -> onnx.FunctionProto:
     return helper.make_function(
         DOMAIN,
-        function_name(fmt, channels),
+        function_name(fmt, BLOCK_SIZE - missing),
         ["x"],
         ["y"],
-        _Body().build(fmt, -channels % BLOCK_SIZE),
+        _Body().build(fmt, missing),
         [helper.make_opsetid("", OPSET)],
         doc_string="Block floating point: 32 channels share floor(log2 max|x|) in [-48, 48]; "
         "mantissas to the nearest even, symmetric.",

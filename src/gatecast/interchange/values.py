@@ -27,6 +27,11 @@ class Constant:
     name: str
     array: npt.NDArray[np.generic]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return self.array.shape
+
 
 @dataclass(frozen=True, eq=False)
 class Mantissas:
@@ -36,6 +41,11 @@ class Mantissas:
     mantissas: npt.NDArray[np.int8]
     format: Format
     dtype: type[np.float32 | np.int32]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return self.mantissas.shape
 
     @property
     def array(self) -> npt.NDArray[np.generic]:
@@ -51,6 +61,11 @@ class BlockConstant:
     mantissas: npt.NDArray[np.int8]
     shifts: npt.NDArray[np.int16]
     format: Format
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return self.mantissas.shape
 
     @property
     def array(self) -> npt.NDArray[np.float32]:

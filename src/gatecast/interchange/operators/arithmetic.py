@@ -1,5 +1,6 @@
 """Addition, multiplication and their like, with another value or with constants."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,6 +56,10 @@ def _elementwise(node: Node, network: Network, kind: str, values: Sequence[Value
         raise NotSupportedError("divides one value by another")
     views, order = together(network, views)
     names = tuple(view.value for view in views)
+    shapes = [network.shapes[name] for name in names]
+    whole = max(shapes, key=math.prod)
+    if any(shape != whole and shape != (1, 1, whole[-1]) for shape in shapes):
+        raise NotSupportedError(f"broadcasts {shapes}; one pixel over a map is known")
     layer = Elementwise(name=network.unique(node.name), inputs=names, kind=_KINDS[kind])
     return network.add(layer, order)
 

@@ -1,6 +1,7 @@
 """Convolution, matrix multiply, batch norm and padding."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,11 +28,11 @@ from .windows import pair, window_pads
 def convolution(node: Node, network: Network) -> Value:
     """2-D convolution with constant weights (O, I / groups, kh, kw)."""
     weights = node.constant(1)
-    if weights.array.ndim != 4:
-        raise NotSupportedError(f"is {weights.array.ndim - 2}-dimensional; only 2-D convolution is known")
+    if len(weights.shape) != 4:
+        raise NotSupportedError(f"is {len(weights.shape) - 2}-dimensional; only 2-D convolution is known")
     source = network.map(node.input(0))
     groups = int(node.attribute("group", 1))
-    kernel: Pair = weights.array.shape[2], weights.array.shape[3]
+    kernel: Pair = weights.shape[2], weights.shape[3]
     stride, dilation = pair(node, "strides"), pair(node, "dilations")
     layer = Convolution(
         name=network.unique(node.name),
@@ -60,7 +61,7 @@ def gemm(node: Node, network: Network) -> Value:
         raise NotSupportedError("transA must be 0")
     matrix = node.constant(1)
     if not node.attribute("transB", 0):
-        matrix = Constant(matrix.name, matrix.array.T)
+        matrix = _transposed(matrix)
     alpha, beta = float(node.attribute("alpha", 1.0)), float(node.attribute("beta", 1.0))
     if alpha != 1.0:
         matrix = Constant(matrix.name, finite(matrix) * np.float32(alpha))
@@ -74,18 +75,24 @@ def gemm(node: Node, network: Network) -> Value:
 def matmul(node: Node, network: Network) -> Value:
     """A product with a constant matrix on the right."""
     matrix = node.constant(1)
-    if matrix.array.ndim != 2:
+    if len(matrix.shape) != 2:
         raise NotSupportedError(
-            f"multiplies by an array of {matrix.array.ndim} axes; only matrices are known"
+            f"multiplies by an array of {len(matrix.shape)} axes; only matrices are known"
         )
-    return _fully_connected(node, network, Constant(matrix.name, matrix.array.T), None)
+    return _fully_connected(node, network, _transposed(matrix), None)
+
+
+def _transposed(matrix: AnyConstant) -> AnyConstant:
+    if isinstance(matrix, BlockConstant):
+        return replace(matrix, mantissas=matrix.mantissas.T, shifts=matrix.shifts.T)
+    return Constant(matrix.name, matrix.array.T)
 
 
 def _fully_connected(node: Node, network: Network, matrix: AnyConstant, bias: Float32 | None) -> Value:
     view = network.view(node.input(0))
     if len(view.axes) != 2 or view.axes[0] != (BATCH,):
         raise NotSupportedError("must read (batch, features)")
-    outputs = matrix.array.shape[0]
+    outputs = matrix.shape[0]
     if bias is not None:
         bias = np.ascontiguousarray(np.broadcast_to(bias, (1, outputs))[0])
     if len(network.shapes[view.value]) not in (1, 3):
@@ -102,10 +109,9 @@ def _fully_connected(node: Node, network: Network, matrix: AnyConstant, bias: Fl
 def _matrix(network: Network, view: View, matrix: AnyConstant) -> Float32 | BlockWeights:
     """Weights (O, features) as (O, rows, columns, channels) of the value that `view` flattens."""
     shape = network.shapes[view.value]
-    if matrix.array.shape[1] != math.prod(shape):
+    if matrix.shape[1] != math.prod(shape):
         raise FileError(
-            f"Tensor {matrix.name} must have {math.prod(shape)} values for each output, "
-            f"not {matrix.array.shape[1]}"
+            f"Tensor {matrix.name} must have {math.prod(shape)} values for each output, not {matrix.shape[1]}"
         )
     inner = (1, 1, *shape) if len(shape) == 1 else shape
     order = view.axes[1]
