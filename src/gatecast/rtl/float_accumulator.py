@@ -1,4 +1,4 @@
-"""float32 accumulation of integer dot products in fixed order, one rounding for each. See docs/spec/numerics.md §2."""
+"""float32 sums of integer dot products in fixed order, one rounding for each. See docs/spec/numerics.md §2."""
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, signed
@@ -6,7 +6,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..numerics import BLOCK_SIZE
-from .pipeline import delayed, named, registered, shift_out, shift_right_sticky
+from .pipeline import named, registered, shift_out, shift_right_sticky
 
 DOT_BITS = (BLOCK_SIZE * 127 * 127).bit_length() + 1
 """Bits of the dot product of two blocks."""
@@ -32,8 +32,8 @@ class FloatAccumulator(wiring.Component):
     A sum is held as ``significand * 2**(exponent - 150)`` with a two's complement significand,
     ``2**23 <= |significand| <= 2**24`` (both ends allowed), or both fields 0 for zero. That needs no
     comparison of magnitudes and no negation in the loop, and rounds to the same value as sign and magnitude,
-    since ties to even are symmetric; 2**24 spares a shift after a rounding carry. `ToFloat32` makes the IEEE
-    bits. The contract's range of exponents excludes subnormals, overflow, infinity and NaN; a sum is never -0.0.
+    since ties to even are symmetric; 2**24 spares a shift after a rounding carry. `to_float32` makes the IEEE
+    bits. The contract excludes subnormals, overflow, infinity and NaN; a sum is never -0.0.
 
     Parameters
     ----------
@@ -153,25 +153,11 @@ def _added(m, cuts, total, e_total, addend, e_addend):
     return Cat(significand, (e_big - taken)[:8] & nonzero.replicate(8))
 
 
-class ToFloat32(wiring.Component):
-    """IEEE bits of a sum of `FloatAccumulator`, a cycle later."""
-
-    latency = 1
-
-    def __init__(self):
-        super().__init__({"sum": In(34), "o": Out(32)})
-
-    def model(self, significand: int, exponent: int) -> np.float32:
-        """What `o` carries."""
-        return np.float32(significand * 2.0 ** (exponent - 150))
-
-    def elaborate(self, platform):
-        m = Module()
-        significand = self.sum[:26].as_signed()
-        magnitude = named(m, Mux(significand[-1], -significand, significand)[:25], "magnitude")
-        exponent = (self.sum[26:] + magnitude[24])[:8]
-        m.d.comb += self.o.eq(delayed(m, Cat(magnitude[:23], exponent, significand[-1]), 1, reset_less=True))
-        return m
+def to_float32(m: Module, sum_):
+    """IEEE bits of a sum of `FloatAccumulator`."""
+    significand, exponent = sum_[:26].as_signed(), sum_[26:]
+    magnitude = named(m, Mux(significand[-1], -significand, significand)[:25], "magnitude")
+    return Cat(magnitude[:23], (exponent + magnitude[24])[:8], significand[-1])
 
 
 def from_float32(bits):

@@ -1,0 +1,184 @@
+"""Instruction fetch: from external memory to the queues of the units."""
+
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..isa import INSTRUCTION_BYTES, KINDS, UNITS, Architecture, block_format
+from .registers import Reason
+from .external import BEAT, REQUEST
+from .instructions import BY_NAME, MAX_WORDS, as_kind, unit_words
+from .pipeline import named
+from .unit_control import NUMBER_BITS
+
+_BEATS = -(-4 * MAX_WORDS // BEAT)
+
+
+class Fetch(wiring.Component):
+    """Read a text, refuse what this NPU cannot run, and hand each instruction to its unit, up to `end`.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Formats and interleave that are allowed.
+
+    Members
+    -------
+    start : In(1)
+        Begin at `text` (byte address); at most `count` instructions.
+    <unit> : Out(stream)
+        `words` and `number` of an instruction.
+    ended : Out(1)
+        `end` has been read; or stopped for a reason.
+    reason, number : Out
+        Why it stopped (0: it did not), and the instruction that is being read.
+    request, response
+        A user's side of `MemoryMaster`.
+    """
+
+    def __init__(self, architecture: Architecture):
+        self.architecture = architecture
+        members = {
+            "start": In(1),
+            "text": In(32),
+            "count": In(NUMBER_BITS),
+            "ended": Out(1),
+            "reason": Out(3),
+            "number": Out(NUMBER_BITS),
+            "request": Out(stream.Signature(REQUEST)),
+            "response": In(stream.Signature(8 * BEAT)),
+        }
+        for unit in UNITS:
+            item = data.StructLayout({"words": 32 * unit_words(unit), "number": NUMBER_BITS})
+            members[unit] = Out(stream.Signature(item))
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        """Make the circuit."""
+        m = Module()
+        words = Signal(8 * BEAT * _BEATS)
+        address, asked, got = Signal(32), Signal(range(_BEATS + 1)), Signal(range(_BEATS + 1))
+        opcode = named(m, words[:8], "opcode")
+        reason = self._check(m, words, opcode)
+        valid = Signal()
+        taken = self._dispatch(m, words, opcode, valid)
+        m.d.comb += [
+            self.request.payload.address.eq((address + Cat(Const(0, 4), asked))[:32]),
+            self.response.ready.eq(1),
+        ]
+        with m.If(self.response.valid):
+            m.d.sync += [words.eq(Cat(words[8 * BEAT :], self.response.payload)), got.eq(got + 1)]
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(self.start):
+                    m.d.sync += [
+                        self.ended.eq(0),
+                        self.number.eq(0),
+                        self.reason.eq(Reason.NONE),
+                        address.eq(self.text),
+                    ]
+                    m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.sync += [asked.eq(0), got.eq(0)]
+                m.next = "READ"
+                with m.If(self.number == self.count):
+                    m.d.sync += [self.reason.eq(Reason.NO_END), self.ended.eq(1)]
+                    m.next = "IDLE"
+            with m.State("READ"):
+                m.d.comb += self.request.valid.eq(asked != _BEATS)
+                with m.If(self.request.valid & self.request.ready):
+                    m.d.sync += asked.eq(asked + 1)
+                with m.If(got == _BEATS):
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.next = "HAND"
+                with m.If(reason != Reason.NONE):
+                    m.d.sync += [self.reason.eq(reason), self.ended.eq(1)]
+                    m.next = "IDLE"
+                with m.Elif(opcode == BY_NAME["end"].opcode):
+                    m.d.sync += self.ended.eq(1)
+                    m.next = "IDLE"
+            with m.State("HAND"):
+                m.d.comb += valid.eq(1)
+                with m.If(taken):
+                    m.d.sync += [
+                        self.number.eq(self.number + 1),
+                        address.eq(address + INSTRUCTION_BYTES),
+                    ]
+                    m.next = "NEXT"
+        return m
+
+    def _dispatch(self, m, words, opcode, valid):
+        """Offer the instruction to its unit; returns whether it is taken."""
+        sync = as_kind(words, "sync")
+        taken = 0
+        for number, unit in enumerate(UNITS):
+            port = getattr(self, unit)
+            opcodes = [kind.opcode for kind in KINDS if kind.unit == unit]
+            chosen = opcode.matches(*opcodes) | ((opcode == BY_NAME["sync"].opcode) & (sync.unit == number))
+            m.d.comb += [
+                port.valid.eq(valid & chosen),
+                port.payload.words.eq(words),
+                port.payload.number.eq(self.number),
+            ]
+            taken = taken | (port.valid & port.ready)
+        return taken
+
+    def _check(self, m, words, opcode):
+        """Why an instruction cannot run here."""
+        reason = Signal(3)
+        known = [kind.opcode for kind in KINDS]
+        sizes = self.architecture
+        with m.Switch(opcode):
+            for name, checks in _checks(words, sizes).items():
+                with m.Case(BY_NAME[name].opcode):
+                    for why, wrong in checks:
+                        with m.If(wrong):
+                            m.d.comb += reason.eq(why)
+        with m.If(~opcode.matches(*known)):
+            m.d.comb += reason.eq(Reason.OPCODE)
+        return reason
+
+
+def _bad_view(view, most, encoded=False):
+    allowed = [code for code in range(2, 7) if block_format(code).bits <= most] + ([] if encoded else [1])
+    return ~view.matches(*allowed)
+
+
+def _checks(words, sizes):
+    """For each kind, reasons and when they hold; the last one counts."""
+    sync, load, store = (as_kind(words, name) for name in ("sync", "load", "store"))
+    weights, convolve = as_kind(words, "weights"), as_kind(words, "convolve")
+    pool, map_ = as_kind(words, "pool"), as_kind(words, "map")
+    most, most_weights = sizes.max_activation_bits, sizes.max_weight_bits
+    out = _bad_view(convolve.out_format, most) & ~convolve.suspend
+    residual = _bad_view(convolve.residual_format, most) & (convolve.residual_format != 0)
+    return {
+        "sync": [(Reason.OPCODE, sync.unit >= len(UNITS))],
+        "load": [(Reason.FORMAT, _bad_view(load.out_format, most))],
+        "store": [(Reason.FORMAT, _bad_view(store.in_format, most))],
+        "weights": [(Reason.FORMAT, _bad_view(weights.format, most_weights, encoded=True))],
+        "convolve": [
+            (Reason.INTERLEAVE, convolve.interleave > sizes.max_interleave),
+            (Reason.SPLIT, convolve.split != 0),
+            (
+                Reason.FORMAT,
+                _bad_view(convolve.in_format, most, encoded=True)
+                | _bad_view(convolve.weight_format, most_weights, encoded=True)
+                | out
+                | residual,
+            ),
+        ],
+        "pool": [
+            (Reason.FORMAT, _bad_view(pool.in_format, most) | _bad_view(pool.out_format, most)),
+        ],
+        "map": [
+            (
+                Reason.FORMAT,
+                _bad_view(map_.a_format, most)
+                | _bad_view(map_.out_format, most)
+                | ((map_.operation != 0) & _bad_view(map_.b_format, most)),
+            ),
+            (Reason.OPERATION, (map_.operation > 5) | (map_.activation > 5)),
+        ],
+    }

@@ -1,0 +1,232 @@
+"""The matrix unit: `convolve` with its epilogue. See docs/spec/isa.md §6."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..isa import Architecture
+from ..numerics import BLOCK_SIZE
+from .block_dot import BLOCK_BITS
+from .block_writer import BlockWriter
+from .float_accumulator import from_float32
+from .instructions import as_kind, unit_words
+from .matrix_vector import MatrixVector
+from .operands import VECTOR_WORDS, WORD_VALUES, Operands
+from .pipeline import named
+from .requests import InTurn, Request
+from .shared_memory import read_signature, write_signature
+from .sum_reader import SumReader
+from .tile_steps import TileSteps
+from .values import Operation, Values
+from .vector_unit import FLOAT32_CODE
+from .walker import Products, Walker
+
+
+class MatrixUnit(wiring.Component):
+    """Lanes, the steps that feed them, and the epilogue that takes their sums.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Sizes.
+    block_bits, word_bits : int
+        Address bits of activation memory (blocks) and vector memory (words of four values).
+    multipliers, cells
+        See `BlockDot`.
+
+    Members
+    -------
+    instruction, start, done
+        As those of `VectorUnit`.
+    written : In
+        Weights; see `MatrixVector`.
+    read_steps, read_blocks : Out
+        Ports of activation memory: of the lanes, of the epilogue.
+    read_partials, read_words : Out
+        Ports of vector memory: to resume sums, of the epilogue.
+    write_blocks, write_words : Out
+    product : Out(1)
+        The lanes take a block.
+    """
+
+    opcodes = ("convolve",)
+
+    def __init__(self, architecture: Architecture, block_bits: int, word_bits: int, **lanes):
+        sizes = architecture
+        self.values, self.block_bits, self.word_bits = sizes.epilogue_values, block_bits, word_bits
+        self.ring = 2 << (sizes.max_interleave - 1).bit_length()
+        self.array = MatrixVector(
+            sizes.lanes,
+            sizes.weight_panels,
+            sizes.max_interleave,
+            self.ring,
+            sizes.adder_latency,
+            **lanes,
+        )
+        self.steps = TileSteps(
+            self.array, sizes.max_interleave, block_bits, word_bits - 3, sizes.weight_panels, self.ring
+        )
+        blocks, words = read_signature(block_bits, BLOCK_BITS), read_signature(word_bits, 32 * WORD_VALUES)
+        super().__init__(
+            {
+                "instruction": In(32 * unit_words("matrix")),
+                "start": In(1),
+                "done": Out(1),
+                "written": In(self.array.written.shape()),
+                "read_steps": Out(blocks),
+                "read_blocks": Out(blocks),
+                "read_partials": Out(words),
+                "read_words": Out(words),
+                "write_blocks": Out(write_signature(block_bits, BLOCK_BITS)),
+                "write_words": Out(write_signature(word_bits, 32 * WORD_VALUES)),
+                "product": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        """Make the circuit."""
+        m = Module()
+        i = as_kind(self.instruction, "convolve")
+        m.submodules.array, m.submodules.steps = array, steps = self.array, self.steps
+        m.submodules.sums = sums = SumReader(array.lanes, array.passes, self.ring, self.values)
+        m.d.comb += [
+            steps.instruction.eq(self.instruction),
+            steps.start.eq(self.start),
+            array.step.eq(steps.step),
+            array.activation.eq(self.read_steps.data),
+            array.written.eq(self.written),
+            self.product.eq(steps.step.valid),
+            self.read_steps.valid.eq(steps.read_valid),
+            self.read_steps.address.eq(steps.read_address),
+            steps.read_ready.eq(self.read_steps.ready),
+            array.read_result.eq(sums.address),
+            sums.word.eq(array.results),
+            sums.finished.eq(array.finished),
+            steps.freed.eq(sums.freed),
+        ]
+        self._resume(m, array, steps)
+        epilogue_done = self._epilogue(m, i, sums)
+        m.d.comb += self.done.eq(steps.done & epilogue_done)
+        return m
+
+    def _resume(self, m, array, steps):
+        """Set sums from vector memory before a pass, when the lanes are empty."""
+        quiet, words = Signal(range(array.drain + 1)), array.lanes // WORD_VALUES
+        asked, got = Signal(range(words + 1)), Signal(range(max(2, words)))
+        with m.If(steps.step.valid):
+            m.d.sync += quiet.eq(array.drain)
+        with m.Elif(quiet != 0):
+            m.d.sync += quiet.eq(quiet - 1)
+        port = self.read_partials
+        word = named(m, steps.resume_pass * words + asked, "word")[:3]
+        m.d.comb += [
+            steps.quiet.eq(quiet == 0),
+            port.valid.eq(steps.resume_valid & (asked != words)),
+            port.address.eq(Cat(word, steps.resume_vector)),
+            array.preset.enable.eq(port.answered),
+            array.preset.slot.eq(steps.resume_slot),
+            array.preset.quarter.eq(got),
+            steps.resume_ready.eq(port.answered & (got == words - 1)),
+        ]
+        for n in range(WORD_VALUES):
+            m.d.comb += array.preset.sums[n].eq(from_float32(port.data[32 * n : 32 * n + 32]))
+        with m.If(port.valid & port.ready):
+            m.d.sync += asked.eq(asked + 1)
+        with m.If(port.answered):
+            m.d.sync += got.eq(got + 1)
+        with m.If(steps.resume_ready):
+            m.d.sync += [asked.eq(0), got.eq(0)]
+
+    def _epilogue(self, m, i, sums):
+        """Take the sums block after block; returns whether all is written."""
+        place = (self.block_bits, self.word_bits)
+        m.submodules.operands = operands = Operands(self.values, *place)
+        m.submodules.values = values = Values(self.values, sums=True)
+        m.submodules.writer = writer = BlockWriter(self.values, *place)
+        for inner, outer in (
+            (operands.blocks, self.read_blocks),
+            (operands.words, self.read_words),
+            (writer.blocks, self.write_blocks),
+            (writer.words, self.write_words),
+        ):
+            connect(m, inner, flipped(outer))
+        connect(m, operands.o, values.operands)
+        connect(m, sums.o, values.sums)
+        residual = i.residual_format != 0
+        m.d.comb += [
+            values.free.eq(writer.free),
+            writer.taken.eq(values.taken),
+            writer.i_valid.eq(values.o_valid),
+            writer.i_values.eq(values.o_values),
+            writer.bits.eq(i.out_format + 2),
+            values.plan.gather.eq(Operation.ADD),
+            values.plan.bias.eq(i.has_bias),
+            values.plan.scale.eq(i.has_scale),
+            values.plan.residual.eq(residual),
+            values.plan.after.eq(Mux(i.suspend, 0, i.activation)),
+            values.plan.low.eq(i.low),
+            values.plan.high.eq(i.high),
+        ]
+        return self._walk(m, i, operands, writer, residual)
+
+    def _walk(self, m, i, operands, writer, residual):
+        """Tell where each block goes, and ask for what its epilogue needs."""
+        width = operands.address_bits
+        m.submodules.pixels = pixels = Walker({"out": width, "residual": width})
+        m.submodules.products = products = Products(("row",), width)
+        block, done = Signal(16), Signal(init=1)
+        last_block = named(m, block == i.out_blocks - 1, "last_block")
+        partials = (i.partials, products.row, i.out_blocks)
+        out = (
+            Mux(i.suspend, partial, getattr(i, f"out_{part}"))
+            for partial, part in zip(partials, ("address", "row", "pixel"), strict=True)
+        )
+        m.d.comb += [
+            *products.set_factors("row", i.out_columns, i.out_blocks),
+            products.start.eq(self.start),
+            pixels.rows.eq(i.out_rows),
+            pixels.columns.eq(i.out_columns),
+            *pixels.set_track("out", *out),
+            *pixels.set_track("residual", i.residual_address, i.residual_row, i.residual_pixel),
+        ]
+        requests = [
+            Request(i.has_bias, 1, i.bias + block),
+            Request(i.has_scale, 1, i.scale + block),
+            Request(i.has_scale, 1, i.shift + block),
+            Request(residual, i.residual_format == FLOAT32_CODE, pixels.residual + block),
+        ]
+        run = Signal()
+        items = InTurn(m, requests, width, run, operands.i.ready, writer.destination.ready)
+        place = writer.destination.payload
+        m.d.comb += [
+            operands.i.valid.eq(items.request_valid),
+            operands.i.payload.eq(items.request),
+            writer.destination.valid.eq(items.destination_valid),
+            place.vector.eq(i.suspend | (i.out_format == FLOAT32_CODE)),
+            place.address.eq(pixels.out + block),
+            place.channels.eq(Mux(last_block & ~i.suspend, i.last_channels, BLOCK_SIZE)),
+        ]
+        with m.FSM(name="epilogue"):
+            with m.State("IDLE"):
+                m.d.sync += block.eq(0)
+                with m.If(self.start):
+                    m.d.sync += done.eq(0)
+                    m.next = "PRODUCTS"
+            with m.State("PRODUCTS"):
+                m.d.comb += pixels.restart.eq(1)
+                with m.If(products.done):
+                    m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += run.eq(1)
+                with m.If(items.done):
+                    m.d.comb += pixels.advance.eq(1)
+                    with m.If(pixels.last):
+                        m.d.comb += pixels.restart.eq(1)
+                        m.d.sync += block.eq(block + 1)
+                        with m.If(last_block):
+                            m.next = "DRAIN"
+            with m.State("DRAIN"):
+                with m.If(writer.idle):
+                    m.d.sync += done.eq(1)
+                    m.next = "IDLE"
+        return done

@@ -1,0 +1,138 @@
+"""Operands for the units that work on values: blocks and vectors read from memory, decoded, row by row."""
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..numerics import BLOCK_SIZE, FORMATS, decode_blocks
+from .block_dot import BLOCK_BITS, MANTISSAS
+from .pipeline import named, shift_out
+from .shared_memory import READ_LATENCY, read_signature
+
+WORD_VALUES = 4
+"""Values of a word of vector memory, which has 128 bits."""
+
+VECTOR_WORDS = BLOCK_SIZE // WORD_VALUES
+"""Words of a vector."""
+
+
+def decode_value(m: Module, mantissa, exponent):
+    """IEEE bits of ``mantissa * 2**(exponent - 127 - 6)``, exactly."""
+    magnitude = named(m, Mux(mantissa[7], -mantissa, mantissa)[:7], "magnitude")
+    shifted, shift = shift_out(m, Cat(magnitude, Const(0, 1)), (4, 2, 1))  # bit 7 is 0, so at least 1
+    found = Cat(Const(0, 16), shifted[:7], (exponent + 1 - shift)[:8], mantissa[7])
+    return Mux(magnitude.any(), found, 0)
+
+
+class Operands(wiring.Component):
+    """Read the blocks and vectors asked for, and hand out their values as float32, `values` at a time.
+
+    Parameters
+    ----------
+    values : int
+        Values of a row; a row goes out each cycle if it is taken.
+    block_bits, word_bits : int
+        Address bits of activation memory (blocks) and vector memory (words of four values).
+
+    Members
+    -------
+    i : In(stream)
+        Requests: `vector`, whether in vector memory; `address` of the block or vector; `tag`, two bits that
+        come back with each row.
+    o : Out(stream)
+        Rows in order, ``32 / values`` for a request: `values`, `tag`.
+    blocks, words : Out(read_signature)
+        Ports of both memories.
+    """
+
+    def __init__(self, values: int, block_bits: int, word_bits: int):
+        self.values = values
+        self.address_bits = max(block_bits, word_bits - 3)
+        request = data.StructLayout({"vector": 1, "address": self.address_bits, "tag": 2})
+        row = data.StructLayout({"values": data.ArrayLayout(32, values), "tag": 2})
+        super().__init__(
+            {
+                "i": In(stream.Signature(request)),
+                "o": Out(stream.Signature(row)),
+                "blocks": Out(read_signature(block_bits, BLOCK_BITS)),
+                "words": Out(read_signature(word_bits, 32 * WORD_VALUES)),
+            }
+        )
+
+    def model(self, mantissas: np.ndarray, exponent: int) -> np.ndarray:
+        """Values of a block with left-aligned mantissas int8 ``[32]``."""
+        return decode_blocks(mantissas[None], np.array([exponent], np.uint8), FORMATS["bfp8"])[0]
+
+    def elaborate(self, platform):
+        """Make the circuit."""
+        m = Module()
+        entry = data.StructLayout({"data": BLOCK_BITS, "vector": 1, "tag": 2})
+        m.submodules.store = store = fifo.SyncFIFO(width=entry.size, depth=8)
+        m.submodules.asked = asked = fifo.SyncFIFO(width=self.i.payload.shape().size, depth=4)
+        m.d.comb += [
+            asked.w_data.eq(self.i.payload),
+            asked.w_en.eq(self.i.valid),
+            self.i.ready.eq(asked.w_rdy),
+        ]
+        self._request(m, entry, asked, store)
+        self._hand_out(m, entry, store)
+        return m
+
+    def _request(self, m, entry, asked, store):
+        request = data.View(self.i.payload.shape(), asked.r_data)
+        word = Signal(range(VECTOR_WORDS))
+        port_ready = Mux(request.vector, self.words.ready, self.blocks.ready)
+        room = Signal(range(store.depth + 1), init=store.depth)
+        open_ = named(m, asked.r_rdy & (room != 0), "open")
+        taken = named(m, open_ & port_ready, "taken")
+        m.d.comb += [
+            self.blocks.valid.eq(open_ & ~request.vector),
+            self.words.valid.eq(open_ & request.vector),
+            self.blocks.address.eq(request.address),
+            self.words.address.eq(Cat(word, request.address)),
+            asked.r_en.eq(taken & (~request.vector | (word == VECTOR_WORDS - 1))),
+        ]
+        m.d.sync += room.eq(room - taken + (store.r_en & store.r_rdy))
+        with m.If(taken & request.vector):
+            m.d.sync += word.eq(word + 1)
+
+        tag = request.tag
+        for _ in range(READ_LATENCY):
+            late = Signal(2, name="late_tag")
+            m.d.sync += late.eq(tag)
+            tag = late
+        kept = data.View(entry, store.w_data)
+        m.d.comb += [
+            store.w_en.eq(self.blocks.answered | self.words.answered),
+            kept.data.eq(Mux(self.words.answered, self.words.data, self.blocks.data)),
+            kept.vector.eq(self.words.answered),
+            kept.tag.eq(tag),
+        ]
+
+    def _hand_out(self, m, entry, store):
+        current = Signal(entry)
+        left = Signal(range(BLOCK_SIZE // self.values + 1))  # rows of `current` to go
+        head = data.View(entry, store.r_data)
+        room = named(m, self.o.ready | ~self.o.valid, "room")
+        moves = named(m, room & (left != 0), "moves")
+        m.d.comb += store.r_en.eq((left == 0) | (moves & (left == 1)))
+        with m.If(store.r_en & store.r_rdy):
+            m.d.sync += [
+                current.eq(head),
+                left.eq(Mux(head.vector, max(1, WORD_VALUES // self.values), BLOCK_SIZE // self.values)),
+            ]
+        with m.Elif(moves):
+            kept = current.data[:MANTISSAS]
+            shifted = Mux(current.vector, kept >> 32 * self.values, kept >> 8 * self.values)
+            m.d.sync += [current.data[:MANTISSAS].eq(shifted), left.eq(left - 1)]
+
+        row = []
+        for i in range(self.values):
+            decoded = decode_value(m, current.data[8 * i : 8 * i + 8], current.data[MANTISSAS:])
+            row.append(Mux(current.vector, current.data[32 * i : 32 * i + 32], decoded))
+        with m.If(room):
+            m.d.sync += [
+                self.o.valid.eq(left != 0),
+                self.o.payload.eq(Cat(*row, current.tag)),
+            ]

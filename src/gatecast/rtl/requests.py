@@ -1,0 +1,66 @@
+"""Requests for operands that a unit makes for each block of its results, one after another."""
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Module, Mux, Signal, ValueLike
+
+from .pipeline import named
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `Operands` is asked for: a block, or a vector, with a tag; only where `enabled`."""
+
+    enabled: ValueLike
+    vector: ValueLike
+    address: ValueLike
+    tag: ValueLike = 0
+
+    def payload(self, width: int):
+        """Bits of the payload of `Operands.i`, whose addresses have `width` bits."""
+        address, tag = Signal(width, name="request_address"), Signal(2, name="request_tag")
+        return (address.eq(self.address), tag.eq(self.tag)), Cat(self.vector, address, tag)
+
+
+class InTurn:
+    """Make the requests of an item in their order, and tell its destination once.
+
+    Parameters
+    ----------
+    m : Module
+    requests : list of Request
+        Those of an item; some may not be enabled.
+    width : int
+        Bits of an address.
+    active : Value
+        There is an item; it stays until `done`.
+    request_ready, destination_ready : Value
+        What is offered is taken.
+
+    Members
+    -------
+    request_valid, request, destination_valid : Value
+        What is offered.
+    done : Value
+        The item is dealt with, in this cycle.
+    """
+
+    def __init__(self, m: Module, requests, width, active, request_ready, destination_ready):
+        asked, told = Signal(len(requests)), Signal()
+        left = named(m, Cat(request.enabled for request in requests) & ~asked, "left")
+        first = named(m, left & (~left + 1)[: len(left)], "first")
+        self.request_valid = named(m, active & left.any(), "request_valid")
+        self.destination_valid = named(m, active & ~told, "destination_valid")
+        self.done = named(m, active & ~left.any() & told, "item_done")
+        chosen = None
+        for number, request in reversed(list(enumerate(requests))):
+            statements, payload = request.payload(width)
+            m.d.comb += statements
+            chosen = payload if chosen is None else Mux(first[number], payload, chosen)
+        self.request = named(m, chosen, "request")
+        with m.If(self.request_valid & request_ready):
+            m.d.sync += asked.eq(asked | first)
+        with m.If(self.destination_valid & destination_ready):
+            m.d.sync += told.eq(1)
+        with m.If(self.done):
+            m.d.sync += [asked.eq(0), told.eq(0)]

@@ -1,0 +1,93 @@
+"""On-chip memory that several units read and write."""
+
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from .pipeline import delayed
+
+READ_LATENCY = 2
+"""Cycles from the cycle in which a read is taken to its answer."""
+
+
+def read_signature(address_bits: int, width: int) -> wiring.Signature:
+    """Reads of a user: taken where `valid` and `ready`; `answered` with `data`, in order, `READ_LATENCY` later.
+
+    An answer cannot be put off.
+    """
+    return wiring.Signature(
+        {
+            "valid": Out(1),
+            "ready": In(1),
+            "address": Out(address_bits),
+            "answered": In(1),
+            "data": In(width),
+        }
+    )
+
+
+def write_signature(address_bits: int, width: int) -> wiring.Signature:
+    """Writes of a user: taken where `valid` and `ready`; a read taken two cycles later sees it."""
+    return wiring.Signature(
+        {"valid": Out(1), "ready": In(1), "address": Out(address_bits), "data": Out(width)}
+    )
+
+
+class SharedMemory(wiring.Component):
+    """One read and one write a cycle, each for the first user in order that asks.
+
+    Parameters
+    ----------
+    width, depth : int
+        Bits and number of words.
+    readers, writers : tuple of str
+        Names of the users' ports, the most urgent first.
+
+    Members
+    -------
+    read_<name> : In(read_signature)
+    write_<name> : In(write_signature)
+    """
+
+    def __init__(self, width: int, depth: int, readers: tuple[str, ...], writers: tuple[str, ...]):
+        self.width, self.depth, self.readers, self.writers = width, depth, readers, writers
+        self.address_bits = max(1, (depth - 1).bit_length())
+        super().__init__(
+            {f"read_{name}": In(read_signature(self.address_bits, width)) for name in readers}
+            | {f"write_{name}": In(write_signature(self.address_bits, width)) for name in writers}
+        )
+
+    def elaborate(self, platform):
+        """Make the circuit."""
+        m = Module()
+        m.submodules.memory = ram = memory.Memory(shape=unsigned(self.width), depth=self.depth, init=[])
+        read, write = ram.read_port(), ram.write_port()
+        data = delayed(m, read.data, READ_LATENCY - 1, reset_less=True)
+        m.d.comb += read.en.eq(1)
+        free = 1
+        for name in self.readers:
+            port = getattr(self, f"read_{name}")
+            m.d.comb += [port.ready.eq(free), port.data.eq(data)]
+            m.d.comb += port.answered.eq(delayed(m, port.valid & port.ready, READ_LATENCY))
+            free = free & ~port.valid
+        _first(m, [getattr(self, f"read_{name}") for name in self.readers], {"address": read.addr})
+
+        address, word, enable = Signal(self.address_bits), Signal(self.width, reset_less=True), Signal()
+        free = 1
+        for name in self.writers:
+            port = getattr(self, f"write_{name}")
+            m.d.comb += port.ready.eq(free)
+            free = free & ~port.valid
+        ports = [getattr(self, f"write_{name}") for name in self.writers]
+        _first(m, ports, {"address": address, "data": word}, m.d.sync)
+        m.d.sync += enable.eq(~free)
+        m.d.comb += [write.addr.eq(address), write.data.eq(word), write.en.eq(enable)]
+        return m
+
+
+def _first(m, ports, targets, domain=None):
+    """Drive `targets` from the first port that is valid."""
+    domain = m.d.comb if domain is None else domain
+    for number, port in enumerate(ports):
+        with m.If(port.valid) if number == 0 else m.Elif(port.valid):
+            domain += [signal.eq(getattr(port, name)) for name, signal in targets.items()]

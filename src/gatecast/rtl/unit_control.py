@@ -1,0 +1,120 @@
+"""What starts the instructions of a unit: tokens taken, run, tokens given, all counted."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, enum, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .instructions import BY_NAME, as_kind, unit_words
+from .tokens import COUNT
+
+NUMBER_BITS = 24
+
+
+class State(enum.Enum, shape=2):
+    """What a unit does."""
+
+    IDLE = 0
+    WAITING = 1
+    RUNNING = 2
+
+
+class UnitControl(wiring.Component):
+    """Hand the instructions of one unit to its engine, one after another.
+
+    Each has written everything before the next begins, so that a `wait` on the own unit asks for nothing more.
+
+    Parameters
+    ----------
+    unit : str
+        Name of the unit.
+    depth : int
+        Instructions that wait in its queue.
+
+    Members
+    -------
+    i : In(stream)
+        `words` of an instruction and its `number`.
+    wait, granted, take, signal
+        The unit's lines of `Tokens`.
+    clear : In(1)
+        Set the counters to 0.
+    instruction, start, done
+        The engine's ports.
+    state, number, busy, waiting : Out
+        What the registers show: cycles running and waiting.
+    retired, cycles : Out
+        For one cycle: an instruction has written all, this long after its start.
+    idle : Out(1)
+        Nothing at work and nothing in the queue.
+    """
+
+    def __init__(self, unit: str, depth: int = 8):
+        self.unit, self.depth = unit, depth
+        self.words = unit_words(unit)
+        item = data.StructLayout({"words": 32 * self.words, "number": NUMBER_BITS})
+        super().__init__(
+            {
+                "i": In(stream.Signature(item)),
+                "wait": Out(COUNT),
+                "granted": In(1),
+                "take": Out(1),
+                "signal": Out(COUNT),
+                "clear": In(1),
+                "instruction": Out(32 * self.words),
+                "start": Out(1),
+                "done": In(1),
+                "state": Out(State),
+                "number": Out(NUMBER_BITS),
+                "busy": Out(32),
+                "waiting": Out(32),
+                "retired": Out(1),
+                "cycles": Out(32),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        """Make the circuit."""
+        m = Module()
+        layout = self.i.payload.shape()
+        m.submodules.queue = queue = fifo.SyncFIFO(width=layout.size, depth=self.depth)
+        head = data.View(layout, queue.r_data)
+        instruction = as_kind(self.instruction, "sync")
+        is_sync = instruction.opcode == BY_NAME["sync"].opcode
+        m.d.comb += [
+            queue.w_data.eq(self.i.payload),
+            queue.w_en.eq(self.i.valid),
+            self.i.ready.eq(queue.w_rdy),
+            self.idle.eq((self.state == State.IDLE) & ~queue.r_rdy),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += queue.r_en.eq(1)
+                m.d.sync += self.cycles.eq(0)
+                with m.If(queue.r_rdy):
+                    m.d.sync += [self.instruction.eq(head.words), self.number.eq(head.number)]
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.comb += [
+                    self.state.eq(State.WAITING),
+                    self.wait.eq(instruction.wait),
+                    self.take.eq(self.granted),
+                    self.start.eq(self.granted & ~is_sync),
+                ]
+                with m.If(self.granted):
+                    m.next = "RUN"
+            with m.State("RUN"):
+                # `done` fell with the start; an instruction ends no sooner than it is seen high again
+                m.d.comb += self.state.eq(State.RUNNING)
+                m.d.sync += self.cycles.eq(Mux(is_sync, 0, self.cycles + 1))
+                with m.If(self.done):
+                    m.d.comb += [self.signal.eq(instruction.signal), self.retired.eq(1)]
+                    m.next = "IDLE"
+        with m.If(self.clear):
+            m.d.sync += [self.busy.eq(0), self.waiting.eq(0)]
+        with m.Else():
+            m.d.sync += [
+                self.busy.eq(self.busy + (self.state == State.RUNNING)),
+                self.waiting.eq(self.waiting + (self.state == State.WAITING)),
+            ]
+        return m

@@ -1,0 +1,260 @@
+"""The vector unit: `pool` and `map`. See docs/spec/isa.md §6."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..isa import Activation, MapOperation, PoolOperation
+from ..numerics import BLOCK_SIZE
+from .block_dot import BLOCK_BITS
+from .block_writer import BlockWriter
+from .instructions import BY_NAME, as_kind, unit_words
+from .operands import WORD_VALUES, Operands
+from .pipeline import named
+from .requests import InTurn, Request
+from .shared_memory import read_signature, write_signature
+from .values import Operation, Plan, Values
+from .walker import Products, Walker
+
+FLOAT32_CODE = 1
+_FIRST, _LAST = 1, 2
+
+
+class VectorUnit(wiring.Component):
+    """Runs one instruction after another; each ends when all it makes is written.
+
+    Parameters
+    ----------
+    values : int
+        Values a cycle: 1, 2 or 4.
+    block_bits, word_bits : int
+        Address bits of activation memory (blocks) and vector memory (words of four values).
+
+    Members
+    -------
+    instruction : In
+        Words of the instruction, steady from `start` to `done`.
+    start : In(1), done : Out(1)
+        Done is high while nothing runs.
+    read_blocks, read_words, write_blocks, write_words
+        Ports of the memories.
+    """
+
+    opcodes = ("pool", "map")
+
+    def __init__(self, values: int, block_bits: int, word_bits: int):
+        self.values, self.block_bits, self.word_bits = values, block_bits, word_bits
+        super().__init__(
+            {
+                "instruction": In(32 * unit_words("vector")),
+                "start": In(1),
+                "done": Out(1, init=1),
+                "read_blocks": Out(read_signature(block_bits, BLOCK_BITS)),
+                "read_words": Out(read_signature(word_bits, 32 * WORD_VALUES)),
+                "write_blocks": Out(write_signature(block_bits, BLOCK_BITS)),
+                "write_words": Out(write_signature(word_bits, 32 * WORD_VALUES)),
+            }
+        )
+
+    def elaborate(self, platform):
+        """Make the circuit."""
+        m = Module()
+        place = (self.block_bits, self.word_bits)
+        m.submodules.operands = operands = Operands(self.values, *place)
+        m.submodules.values = values = Values(self.values, sums=False)
+        m.submodules.writer = writer = BlockWriter(self.values, *place)
+        for inner, outer in (
+            (operands.blocks, self.read_blocks),
+            (operands.words, self.read_words),
+            (writer.blocks, self.write_blocks),
+            (writer.words, self.write_words),
+        ):
+            connect(m, inner, flipped(outer))
+        connect(m, operands.o, values.operands)
+        m.d.comb += [
+            values.free.eq(writer.free),
+            writer.taken.eq(values.taken),
+            writer.i_valid.eq(values.o_valid),
+            writer.i_values.eq(values.o_values),
+        ]
+        is_pool = named(m, self.instruction[:8] == BY_NAME["pool"].opcode, "is_pool")
+        pool, map_ = as_kind(self.instruction, "pool"), as_kind(self.instruction, "map")
+        m.d.comb += values.plan.eq(Mux(is_pool, _pool_plan(m, pool), _map_plan(m, map_)))
+        out_format = Mux(is_pool, pool.out_format, map_.out_format)
+        m.d.comb += writer.bits.eq(out_format + 2)
+        self._walk(m, is_pool, pool, map_, operands, writer)
+        return m
+
+    def _walk(self, m, is_pool, pool, map_, operands, writer):
+        """Go over the results; ask for the operands of each block, and tell where it goes."""
+        width = operands.address_bits
+        m.submodules.pixels = pixels = Walker({"out": width, "a": width, "b": width, "y": 17, "x": 17})
+        m.submodules.products = products = Products(("y", "x", "row", "pixel"), width)
+        block, blocks = Signal(16), Mux(is_pool, pool.out_blocks, map_.out_blocks)
+        last_block = named(m, block == blocks - 1, "last_block")
+        m.d.comb += [
+            *products.set_factors("y", pool.in_y, pool.in_row),
+            *products.set_factors("x", pool.in_x, pool.in_pixel),
+            *products.set_factors("row", pool.stride_y, pool.in_row),
+            *products.set_factors("pixel", pool.stride_x, pool.in_pixel),
+            pixels.rows.eq(Mux(is_pool, pool.out_rows, map_.out_rows)),
+            pixels.columns.eq(Mux(is_pool, pool.out_columns, map_.out_columns)),
+            *pixels.set_track(
+                "out",
+                *(
+                    Mux(is_pool, getattr(pool, f"out_{part}"), getattr(map_, f"out_{part}"))
+                    for part in ("address", "row", "pixel")
+                ),
+            ),
+            *pixels.set_track("b", map_.b_address, map_.b_row, map_.b_pixel),
+            *pixels.set_track("y", pool.in_y, pool.stride_y, 0),
+            *pixels.set_track("x", pool.in_x, 0, pool.stride_x),
+        ]
+        new_row, new_pixel = self._repeats(m, map_, pixels)
+        corner = (pool.in_address + products.y + products.x)[:width]
+        m.d.comb += pixels.set_track(
+            "a",
+            Mux(is_pool, corner, map_.a_address),
+            Mux(is_pool, products.row, Mux(new_row, map_.a_row, 0)),
+            Mux(is_pool, products.pixel, Mux(new_pixel, map_.a_pixel, 0)),
+        )
+        m.d.comb += [
+            writer.destination.payload.vector.eq(
+                Mux(is_pool, pool.out_format, map_.out_format) == FLOAT32_CODE
+            ),
+            writer.destination.payload.address.eq(pixels.out + block),
+            writer.destination.payload.channels.eq(
+                Mux(last_block & ~is_pool, map_.last_channels, BLOCK_SIZE)
+            ),
+        ]
+        run = Signal()
+        ready = (operands.i.ready, writer.destination.ready)
+        items = InTurn(
+            m, _map_requests(map_, pixels, block), width, named(m, run & ~is_pool, "mapping"), *ready
+        )
+        taps = Taps(m, pool, pixels, block, width, named(m, run & is_pool, "pooling"), *ready)
+        m.d.comb += [
+            operands.i.valid.eq(Mux(is_pool, taps.request_valid, items.request_valid)),
+            operands.i.payload.eq(Mux(is_pool, taps.request, items.request)),
+            writer.destination.valid.eq(Mux(is_pool, taps.destination_valid, items.destination_valid)),
+        ]
+        next_block = named(m, items.done | taps.done, "next_block")
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(self.start):
+                    m.d.sync += self.done.eq(0)
+                    m.d.comb += products.start.eq(1)
+                    m.next = "PRODUCTS"
+            with m.State("PRODUCTS"):
+                m.d.comb += pixels.restart.eq(1)
+                m.d.sync += block.eq(0)
+                with m.If(products.done):
+                    m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += run.eq(1)
+                with m.If(next_block):
+                    m.d.sync += block.eq(block + 1)
+                    with m.If(last_block):
+                        m.d.sync += block.eq(0)
+                        m.d.comb += pixels.advance.eq(1)
+                        with m.If(pixels.last):
+                            m.next = "DRAIN"
+            with m.State("DRAIN"):
+                with m.If(writer.idle):
+                    m.d.sync += self.done.eq(1)
+                    m.next = "IDLE"
+
+    def _repeats(self, m, map_, pixels):
+        """Whether operand `a` goes on to its next row, its next column, with the next of the results."""
+        row, column = Signal(8), Signal(8)
+        new_row = named(m, row == map_.repeat_y - 1, "new_row")
+        new_column = named(m, column == map_.repeat_x - 1, "new_column")
+        with m.If(pixels.restart):
+            m.d.sync += [row.eq(0), column.eq(0)]
+        with m.Elif(pixels.advance):
+            m.d.sync += column.eq(Mux(new_column | pixels.last_column, 0, column + 1))
+            with m.If(pixels.last_column):
+                m.d.sync += row.eq(Mux(new_row, 0, row + 1))
+        return new_row, new_column
+
+
+def _map_requests(map_, pixels, block):
+    two = map_.operation != MapOperation.COPY
+    return [
+        Request(1, map_.a_format == FLOAT32_CODE, pixels.a + block, Mux(two, _FIRST, _FIRST | _LAST)),
+        Request(two, map_.b_format == FLOAT32_CODE, pixels.b + block, _LAST),
+        Request(map_.has_scale, 1, map_.scale + block),
+        Request(map_.has_scale, 1, map_.shift + block),
+    ]
+
+
+class Taps:
+    """Ask for the blocks of a pool's window that lie inside the map; members as those of `InTurn`."""
+
+    def __init__(self, m, pool, pixels, block, width, active, request_ready, destination_ready):
+        m.submodules.taps = taps = Walker({"offset": width, "y": 17, "x": 17})
+        begun, asked, told = Signal(), Signal(), Signal()
+        y, x = named(m, (pixels.y + taps.y)[:17], "tap_y"), named(m, (pixels.x + taps.x)[:17], "tap_x")
+        inside = named(m, (y < pool.in_rows) & (x < pool.in_columns), "inside")
+        last_row = taps.last_row | (y + 1 == pool.in_rows)
+        last = named(m, last_row & (taps.last_column | (x + 1 == pool.in_columns)), "last_inside")
+        address = (pixels.a + taps.offset + block)[:width]
+        # a stage of its own: what is offered stands in registers
+        valid, payload, first = Signal(), Signal(1 + width + 2), Signal()
+        room = named(m, ~valid | request_ready, "room")
+        step = named(m, active & begun & ~asked & room, "step")
+        m.d.comb += [
+            taps.rows.eq(pool.kernel_rows),
+            taps.columns.eq(pool.kernel_columns),
+            *taps.set_track("offset", 0, pool.in_row, pool.in_pixel),
+            *taps.set_track("y", 0, 1, 0),
+            *taps.set_track("x", 0, 0, 1),
+            taps.restart.eq(active & ~begun),
+            taps.advance.eq(step),
+        ]
+        with m.If(active & ~begun):
+            m.d.sync += [begun.eq(1), first.eq(1)]
+        with m.If(room):
+            m.d.sync += valid.eq(0)
+        with m.If(step):
+            m.d.sync += [
+                valid.eq(inside),
+                payload.eq(Cat(pool.in_format == FLOAT32_CODE, address, first, last)),
+                asked.eq(taps.last),
+            ]
+            with m.If(inside):
+                m.d.sync += first.eq(0)
+        self.request_valid, self.request = valid, payload
+        self.destination_valid = named(m, active & ~told, "destination_valid")
+        self.done = named(m, active & begun & asked & ~valid & told, "taps_done")
+        with m.If(self.destination_valid & destination_ready):
+            m.d.sync += told.eq(1)
+        with m.If(self.done):
+            m.d.sync += [begun.eq(0), asked.eq(0), told.eq(0)]
+
+
+def _pool_plan(m, pool):
+    plan = Signal(Plan(), name="pool_plan")
+    average = pool.operation == PoolOperation.AVERAGE
+    m.d.comb += [
+        plan.gather.eq(Mux(average, Operation.ADD, Operation.MAXIMUM)),
+        plan.times.eq(average),
+        plan.low.eq(pool.factor),
+    ]
+    return plan
+
+
+def _map_plan(m, map_):
+    plan, activation = Signal(Plan(), name="map_plan"), map_.activation
+    m.d.comb += [
+        plan.gather.eq(Operation(map_.operation)),
+        plan.scale.eq(map_.has_scale),
+        plan.times.eq(activation >= Activation.LEAKY_RELU),
+        plan.plus.eq(activation >= Activation.HARD_SIGMOID),
+        plan.again.eq((activation == Activation.LEAKY_RELU) | (activation == Activation.HARD_SWISH)),
+        plan.larger.eq(activation == Activation.LEAKY_RELU),
+        plan.after.eq(Mux(activation <= Activation.CLIP, activation, 0)),
+        plan.low.eq(map_.low),
+        plan.high.eq(map_.high),
+    ]
+    return plan

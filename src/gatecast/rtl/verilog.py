@@ -1,0 +1,33 @@
+"""Verilog of the NPU."""
+
+from amaranth.back import verilog
+
+from ..isa import Architecture
+from ..isa import architecture as named_architecture
+from .top import Npu
+
+
+def write_verilog(architecture: Architecture | str, multipliers: int = 32, cells: bool = False) -> str:
+    """Verilog text, one file; the top module is `npu`.
+
+    Parameters
+    ----------
+    architecture : Architecture or str
+        Sizes, or the name of an Architecture.
+    multipliers : int
+        Products of a lane made by multipliers; the rest are made in carry cells.
+    cells : bool
+        Whether those are cells of an ECP5 (CCU2C).
+
+    Raises
+    ------
+    NotFoundError
+        No Architecture has this name.
+    DeviceError
+        The sizes are beyond what this hardware can be built for.
+    """
+    sizes = named_architecture(architecture) if isinstance(architecture, str) else architecture
+    text: str = verilog.convert(
+        Npu(sizes, multipliers, cells), name="npu", emit_src=False, strip_internal_attrs=True
+    )
+    return text
