@@ -1,22 +1,20 @@
 """ONNX to Graph: walks the nodes once, lists all that cannot be read, then joins what belongs together."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import onnx
-import onnx.inliner
-from google.protobuf.message import Message
 
 from gatecast.errors import FileError, GatecastError, UnsupportedError
 from gatecast.graph import Encode, Graph, InputPort, Interface, Layout, OutputPort
 
-from . import operators as _operators  # noqa: F401
-from .encode_function import DOMAIN, encoded_format, outlined
+from .encode_function import DOMAIN, encoded_format
 from .folding import FOLDABLE, constant_of, fold
 from .idioms import alive, join_idioms
 from .network import Network, NotSupportedError, axes_of, natural
 from .node import OPERATORS, Node, tensor_constant
 from .ports import SourceInput, layout_of, source_inputs, stored_interface
+from .source_model import is_known, own_functions, prepared
 from .values import AnyConstant, Value, View
 
 
@@ -32,64 +30,7 @@ def from_onnx(model: onnx.ModelProto) -> Graph:
     GraphError
         Layers do not fit each other.
     """
-    _check_text(model)
-    model = outlined(_without_foreign_functions(model))
-    _check(model)
-    return _Importer(model).graph()
-
-
-def _without_foreign_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    foreign = [(f.domain, f.name) for f in model.functions if f.domain != DOMAIN]
-    return onnx.inliner.inline_selected_functions(model, foreign) if foreign else model
-
-
-def _is_known(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
-    if node.domain == DOMAIN:
-        return encoded_format(node, _functions(model)) is not None
-    return node.domain in ("", "ai.onnx") and (
-        node.op_type in OPERATORS or node.op_type in FOLDABLE or node.op_type == "Constant"
-    )
-
-
-def _functions(model: onnx.ModelProto) -> dict[str, onnx.FunctionProto]:
-    return {function.name: function for function in model.functions if function.domain == DOMAIN}
-
-
-def _check(model: onnx.ModelProto) -> None:
-    if not model.graph.output:
-        raise FileError("Model must have a graph with outputs; it holds none")
-    newest = onnx.defs.onnx_opset_version()
-    for opset in model.opset_import:
-        if opset.domain in ("", "ai.onnx") and not 7 <= opset.version <= newest:
-            raise UnsupportedError(
-                f"Model must be of an opset from 7 to {newest}, not {opset.version}",
-                hint="Export it for another opset, or convert it with onnx.version_converter.",
-            )
-    context = onnx.checker.C.CheckerContext()
-    context.ir_version = max(model.ir_version, 3)
-    context.opset_imports = {opset.domain: opset.version for opset in model.opset_import}
-    for node in model.graph.node:
-        if _is_known(node, model) and node.domain != DOMAIN:
-            _check_node(node, context)
-
-
-def _check_text(message: Message) -> None:
-    """Refuse names that are no text: protobuf hands them out as bytes."""
-    for field, value in message.ListFields():
-        values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-        if field.message_type is not None:
-            for part in values:
-                _check_text(part)
-        elif field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in values):
-            raise FileError(f"Model must have names in UTF-8, not {values[0]!r} as {field.name}")
-
-
-def _check_node(node: onnx.NodeProto, context: Any) -> None:
-    try:
-        onnx.checker.check_node(node, context)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        text = " ".join(str(error).split())
-        raise FileError(f"Node {node.name or node.op_type} must be well formed ONNX: {text[:300]}") from error
+    return _Importer(prepared(model)).graph()
 
 
 def supported_operators() -> list[str]:
@@ -103,7 +44,7 @@ class _Importer:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-        self.functions = _functions(model)
+        self.functions = own_functions(model)
         self.interface = stored_interface(model)
         self.inputs = source_inputs(model.graph)
         batches = {source.batch for source in self.inputs if source.batch is not None}
@@ -125,12 +66,20 @@ class _Importer:
         self._refuse_failed()
         output_ports = [self._output(info) for info in self.model.graph.output]
         self._refuse_failed()
-        interface = self.interface or Interface(inputs=tuple(input_ports), outputs=tuple(output_ports))
-        outputs = tuple(dict.fromkeys(port.value for port in output_ports))
+        interface = self._interface(input_ports, output_ports)
+        outputs = tuple(dict.fromkeys(port.value for port in interface.outputs))
         network = self.network
         layers = join_idioms(alive(network.layers, network.whole, outputs), network.whole, set(outputs))
         name = self.model.graph.name or "network"
         return Graph(name, tuple(network.inputs), layers, outputs, interface)
+
+    def _interface(self, inputs: Sequence[InputPort], outputs: Sequence[OutputPort]) -> Interface:
+        """Return the stored interface with the values that the outputs have now, or a new one."""
+        if self.interface is None:
+            return Interface(inputs=tuple(inputs), outputs=tuple(outputs))
+        values = {port.name: port.value for port in outputs}
+        ports = tuple(replace(port, value=values[port.name]) for port in self.interface.outputs)
+        return replace(self.interface, outputs=ports)
 
     def _add_input(self, source: SourceInput) -> InputPort:
         stored = {port.name: port for port in self.interface.inputs} if self.interface else {}
@@ -158,7 +107,7 @@ class _Importer:
 
     def _read(self, proto: onnx.NodeProto) -> None:
         name = proto.name or next(iter(proto.output), proto.op_type)
-        if not _is_known(proto, self.model):
+        if not is_known(proto, self.functions):
             own = proto.domain == DOMAIN and proto.op_type in self.functions
             self._fail(proto, name, "its function is not the one of that name" if own else "not supported")
             return
