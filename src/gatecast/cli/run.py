@@ -13,8 +13,9 @@ from gatecast.runtime import RunTime, Session, open_session
 
 from . import options
 from .scores import best
+from .simulation import simulation
 from .tensors import read_input, write_outputs
-from .terminal import milliseconds, print_json, print_table, say
+from .terminal import count, milliseconds, print_json, print_table, say
 
 Float32 = npt.NDArray[np.float32]
 
@@ -33,14 +34,22 @@ Float32 = npt.NDArray[np.float32]
     "--output", type=options.OUTPUT, metavar="F.npz", help="Write the outputs, by name, to this file."
 )
 @options.device
+@click.option(
+    "--trace", type=options.OUTPUT, metavar="F.fst", help="Write a waveform, for GTKWave; with device rtl."
+)
 @options.as_json
-def command(source: Path, inputs: Sequence[str], output: Path | None, device: str, json_: bool) -> None:
+def command(
+    source: Path, inputs: Sequence[str], output: Path | None, device: str, trace: Path | None, json_: bool
+) -> None:
     """Run an artifact on files, without a server.
 
     Without `--output`, the outputs are printed: their shapes and largest values, or all values with `--json`.
     """
     given = [options.pair(text, "--input") for text in inputs]
-    with open_session(source, device=device) as session:
+    with (
+        simulation() as progress,
+        open_session(source, device=device, trace=trace, progress=progress) as session,
+    ):
         results, times = session.run_timed(_tensors(session, given))
     if output is not None:
         write_outputs(output, results)
@@ -55,6 +64,9 @@ def command(source: Path, inputs: Sequence[str], output: Path | None, device: st
         total = sum(time.total_us for time in times)
         on_device = sum(time.device_us for time in times)
         say(f"{len(times)} image(s) in {milliseconds(total)}, {milliseconds(on_device)} on device {device}")
+        cycles = [report.get("cycles", 0) for time in times for report in time.reports.values()]
+        if cycles:
+            say(f"{count(sum(cycles))} cycles of the device")
 
 
 def _tensors(session: Session, given: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -86,7 +98,7 @@ def _print(session: Session, results: dict[str, Float32]) -> None:
 def _as_json(
     results: dict[str, Float32], times: Sequence[RunTime], device: str, with_values: bool
 ) -> dict[str, Any]:
-    return {
+    printed: dict[str, Any] = {
         "outputs": {
             name: {"shape": list(values.shape), **({"values": values.tolist()} if with_values else {})}
             for name, values in results.items()
@@ -96,3 +108,6 @@ def _as_json(
             {"image": time.image_us, "host": time.host_us, "device": time.device_us} for time in times
         ],
     }
+    if any(time.reports for time in times):
+        printed["reports"] = [dict(time.reports) for time in times]
+    return printed
