@@ -47,6 +47,8 @@ class SharedMemory(wiring.Component):
     -------
     read_<name> : In(read_signature)
     write_<name> : In(write_signature)
+    written : Out(1)
+        A word is written.
     """
 
     def __init__(self, width: int, depth: int, readers: tuple[str, ...], writers: tuple[str, ...]):
@@ -55,6 +57,7 @@ class SharedMemory(wiring.Component):
         super().__init__(
             {f"read_{name}": In(read_signature(self.address_bits, width)) for name in readers}
             | {f"write_{name}": In(write_signature(self.address_bits, width)) for name in writers}
+            | {"written": Out(1)}
         )
 
     def elaborate(self, platform):
@@ -81,7 +84,12 @@ class SharedMemory(wiring.Component):
         ports = [getattr(self, f"write_{name}") for name in self.writers]
         _first(m, ports, {"address": address, "data": word}, m.d.sync)
         m.d.sync += enable.eq(~free)
-        m.d.comb += [write.addr.eq(address), write.data.eq(word), write.en.eq(enable)]
+        m.d.comb += [
+            write.addr.eq(address),
+            write.data.eq(word),
+            write.en.eq(enable),
+            self.written.eq(enable),
+        ]
         return m
 
 

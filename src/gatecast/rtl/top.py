@@ -24,7 +24,7 @@ from .weights_unit import WeightsUnit
 
 _TRACE = {"retired": 1, "number": NUMBER_BITS, "cycles": 32}
 _STATE = {"state": 2, "missing": len(UNITS), "busy": 32, "waiting": 32}
-_COUNTS = {"product": 1, "read": 1, "write": 1}
+_EVENTS = ("product", "read", "write", "kept")
 
 
 class Core(wiring.Component):
@@ -42,8 +42,8 @@ class Core(wiring.Component):
         See `Fetch`; `ended` only when all units are idle and all is written.
     <unit>_... : Out
         What registers and trace show of each unit.
-    product, read, write : Out(1)
-        The lanes take a block, memory takes a read, a write.
+    product, read, write, kept : Out(1)
+        The lanes take a block, external memory takes a read, a write, memory on chip a write.
     """
 
     def __init__(self, architecture: Architecture, multipliers: int = 32, cells: bool = False):
@@ -62,7 +62,7 @@ class Core(wiring.Component):
             "ended": Out(1),
             "reason": Out(3),
             "number": Out(NUMBER_BITS),
-            **{name: Out(width) for name, width in _COUNTS.items()},
+            **{name: Out(1) for name in _EVENTS},
         }
         for unit in UNITS:
             members |= {f"{unit}_{name}": Out(width) for name, width in (_TRACE | _STATE).items()}
@@ -109,6 +109,7 @@ class Core(wiring.Component):
             self.reason.eq(fetch.reason),
             self.number.eq(fetch.number),
             self.product.eq(matrix.product),
+            self.kept.eq(blocks.written | words.written),
             self.read.eq(self.request.valid & self.request.ready & ~self.request.payload.write),
             self.write.eq(self.request.valid & self.request.ready & self.request.payload.write),
         ]
@@ -262,7 +263,7 @@ class Npu(wiring.Component):
         m.d.comb += [
             reset.eq(bus.w_control[1]),
             core.start.eq(bus.w_control[0] & ~busy),
-            self.progress.eq(core.product | core.read | core.write | retired.any()),
+            self.progress.eq(Cat(*(getattr(core, name) for name in _EVENTS), retired).any()),
         ]
         starting = Signal()  # `ended` falls a cycle after the start
         m.d.sync += starting.eq(core.start)
