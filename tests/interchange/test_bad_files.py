@@ -161,6 +161,9 @@ def test_an_input_of_bytes_is_refused():
     source.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
     with pytest.raises(UnsupportedError, match="Input x must be float32, not uint8"):
         from_onnx(source)
+    source.graph.input[0].type.tensor_type.elem_type = 99
+    with pytest.raises(UnsupportedError, match="Input x must be float32, not type 99"):
+        from_onnx(source)
 
 
 @pytest.mark.parametrize("opset", [6, 999])

@@ -38,7 +38,8 @@ def source_inputs(graph: onnx.GraphProto) -> list[SourceInput]:
 def _source_input(info: onnx.ValueInfoProto) -> SourceInput:
     tensor = info.type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT:
-        kind = TensorProto.DataType.Name(tensor.elem_type).lower()
+        names = {number: name.lower() for name, number in TensorProto.DataType.items()}
+        kind = names.get(tensor.elem_type, f"type {tensor.elem_type}")
         raise UnsupportedError(
             f"Input {info.name} must be float32, not {kind}",
             hint="Cut the network behind its first cast, or export it with a float32 input.",
