@@ -180,6 +180,12 @@ MALFORMED = {
     "must have 90 values for each output, not 9": [("Flatten", "x", "f", {}), ("Gemm", "f q", "y", {})],
     "must have weights for 3 input channels": [("Conv", "x w", "y", {"group": 2})],
     "must be a constant of a sensible size": [("ConstantOfShape", "big", "c", {}), ("Add", "x c", "y", {})],
+    "Numbers of div_y (scale) must be finite": [("Div", "x tiny", "y", {})],
+    "Numbers of mul_y.scaled (scale) must be finite": [
+        ("ReduceSum", "x space", "s", {}),
+        ("Mul", "s huge", "y", {}),
+    ],
+    "Numbers of hardsigmoid_y (low) must be finite": [("HardSigmoid", "x", "y", {"alpha": np.nan})],
     "computing failed": [("Reshape", "w no", "r", {}), ("Conv", "x r", "y", {})],
 }
 
@@ -187,6 +193,7 @@ MALFORMED = {
 @pytest.mark.parametrize("text", MALFORMED)
 def test_a_malformed_network_names_the_node(text):
     constants = {"w": normal(4, 3, 3, 3), "q": normal(9, 5), "big": ints(10**6, 10**6), "no": ints(7, 7)}
+    constants |= {"tiny": single(1e-45), "huge": single(3e38), "space": ints(2, 3)}
     text = text.replace("must be a constant", "must make a constant")
     with pytest.raises(GatecastError) as caught:
         from_onnx(
@@ -327,5 +334,5 @@ def test_a_model_in_memory_with_data_elsewhere_says_to_load_it_by_its_path(tmp_p
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(FileError, match=r"File .*a.onnx must be writable: No such file"):
+    with pytest.raises(FileError, match=r"File .*a.onnx cannot be written: No such file"):
         export(random_graph(1), tmp_path / "none" / "a.onnx")

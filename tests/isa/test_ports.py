@@ -65,7 +65,8 @@ def test_values_that_have_no_place_are_refused_by_tensor_and_index(example, bad,
     x = tensor((2, 3, 4))
     x[1, 2, 0] = bad
     with pytest.raises(
-        RequestError, match=r"^Input 'image' must be finite and at most 2\*\*64, not .* at \[1, 2, 0\]$"
+        RequestError,
+        match=r"^Values of input image must be finite and at most 2\*\*64, not .* at \[1, 2, 0\]$",
     ):
         pack_inputs(program, {"image": x})
     x[1, 2, 0] = 2.0**64

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gatecast.errors import FileError
+from gatecast.files import write_whole
 from gatecast.graph import Interface, Shape, Signature
 
 from .container import Buffer, read_container, write_container
@@ -102,20 +103,7 @@ class Artifact:
         FileError
             It cannot be written there.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            try:
-                _write(temporary, self._parts())
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(path.parent)
-        except OSError as error:
-            raise FileError(
-                f"Artifact {path} cannot be written: {error.strerror}",
-                hint="Check that the folder exists, may be written, and has room.",
-            ) from error
+        write_whole(Path(path), self._parts(), "Artifact")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Artifact":
@@ -143,20 +131,3 @@ class Artifact:
         """Read the bytes of a file; parts of the result are views of `data`. Errors are those of `load`."""
         sections = read_container(memoryview(data).toreadonly(), where)
         return cls(**parse_manifest(sections, where))
-
-
-def _write(path: Path, parts: Iterator[Buffer]) -> None:
-    with path.open("xb") as file:
-        for part in parts:
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name as durable as the file."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatecast.errors import FileError
+from gatecast.files import write_whole
 
 _NPY = b"\x93NUMPY"
 
@@ -41,7 +43,9 @@ def read_input(path: Path) -> bytes | npt.NDArray[Any]:
 
 def write_outputs(path: Path, outputs: Mapping[str, npt.NDArray[np.float32]]) -> None:
     """Write an .npz archive whose keys are the names of the outputs, whatever characters they hold."""
-    with zipfile.ZipFile(path, "w") as archive:
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
         for name, values in outputs.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
+    write_whole(path, [content.getbuffer()])

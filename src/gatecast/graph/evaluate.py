@@ -16,11 +16,10 @@ import numpy.typing as npt
 
 from gatecast.errors import GraphError, RequestError
 from gatecast.numerics import (
-    LARGEST,
     average_factor,
+    bounded,
     clip,
     convolve,
-    flush_small,
     hard_sigmoid,
     hard_swish,
     leaky_relu,
@@ -84,19 +83,8 @@ def _checked_inputs(graph: Graph, inputs: Mapping[str, npt.NDArray[Any]]) -> dic
         x = np.asarray(inputs[name], np.float32)
         if x.shape != shape:
             raise RequestError(f"Input {name} of {graph.name} must have shape {shape}, not {x.shape}")
-        checked[name] = bounded(name, x) if graph.is_quantized else x
+        checked[name] = bounded(x, f"input {name}") if graph.is_quantized else x
     return checked
-
-
-def bounded(name: str, x: Float32) -> Float32:
-    """Refuse values of an input that are not finite or beyond 2**64; turn those below 2**-80 to +0.0."""
-    wrong = ~(np.abs(x) <= np.float32(LARGEST))
-    if wrong.any():
-        index = [int(i) for i in np.argwhere(wrong)[0]]
-        raise RequestError(
-            f"Values of input {name} must be finite and at most 2**64, not {x[tuple(index)]} at {index}"
-        )
-    return flush_small(x)
 
 
 def _check_encoded(graph: Graph, layer: op.Layer) -> None:

@@ -1,7 +1,6 @@
 """ONNX files: read with limits, data files beside them included; written whole or not at all."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper
 
 from gatecast.errors import FileError
+from gatecast.files import write_whole
 from gatecast.graph import Graph
 
 from .exporter import to_onnx
@@ -112,23 +112,4 @@ def export(graph: Graph, path: str | os.PathLike[str], inline: bool = False) -> 
     FileError
         The file cannot be written.
     """
-    path = Path(path)
-    data = to_onnx(graph, inline).SerializeToString(deterministic=True)
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        raise FileError(f"File {path} must be writable: {error.strerror or error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    write_whole(Path(path), [to_onnx(graph, inline).SerializeToString(deterministic=True)])

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ProgramError, RequestError
-from ..numerics import BLOCK_SIZE, FORMATS, LARGEST, blocks_of, decode, encode, flush_small, pack, unpack
+from ..numerics import BLOCK_SIZE, FORMATS, blocks_of, bounded, decode, encode, pack, unpack
 from .addressing import ExternalMap, element_bytes
 
 ALIGNMENT = 64
@@ -176,13 +176,7 @@ def _checked(port: Port, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
         raise RequestError(
             f"Input {port.name!r} must be float32 {list(port.shape)}, not {tensor.dtype} {list(tensor.shape)}"
         )
-    good = np.abs(tensor) <= np.float32(LARGEST)  # false for NaN too
-    if not good.all():
-        index = tuple(int(i) for i in np.argwhere(~good)[0])
-        raise RequestError(
-            f"Input {port.name!r} must be finite and at most 2**64, not {tensor[index]} at {list(index)}"
-        )
-    return flush_small(tensor)
+    return bounded(tensor, f"input {port.name}")
 
 
 def _write(port: Port, section: npt.NDArray[np.uint8], tensor: npt.NDArray[np.float32]) -> None:

@@ -5,6 +5,8 @@ Ref: docs/spec/numerics.md §3.
 
 import numpy as np
 
+from gatecast.errors import RequestError
+
 from .array import Float32
 
 SMALLEST, LARGEST = 2.0**-80, 2.0**64
@@ -47,6 +49,24 @@ def hard_swish(x: Float32, alpha: float = 1 / 6, beta: float = 0.5) -> Float32:
 def flush_small(x: Float32) -> Float32:
     """Replace magnitudes below 2**-80 by +0.0."""
     return np.where(np.abs(x) < np.float32(SMALLEST), np.float32(0), x)
+
+
+def bounded(x: Float32, what: str) -> Float32:
+    """Return the values of a Program's input as the contract takes them: `flush_small`.
+
+    Raises
+    ------
+    RequestError
+        A value is not finite or beyond 2**64; `what`, the value and its index are named.
+    """
+    good = np.abs(x) <= np.float32(LARGEST)  # false for NaN too
+    if not good.all():
+        index = [int(i) for i in np.argwhere(~good)[0]]
+        raise RequestError(
+            f"Values of {what} must be finite and at most 2**64, not {x[tuple(index)]} at {index}",
+            hint="Look for a division by zero or a wrong scale in what prepares the input.",
+        )
+    return flush_small(x)
 
 
 def average_factor(count: int) -> np.float32:

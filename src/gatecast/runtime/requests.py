@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from gatecast.errors import RequestError
 from gatecast.graph import InputPort, Shape, outer_shape
-from gatecast.numerics import LARGEST, flush_small
+from gatecast.numerics import bounded
 
 Float32 = npt.NDArray[np.float32]
 Tensor = npt.NDArray[Any] | Sequence[bytes]
@@ -70,7 +70,7 @@ class Request:
                 f"not {array.dtype} {list(array.shape)}"
             )
         if self.bounded:
-            array = self._bounded(port, array)
+            array = bounded(array, f"input {port.name} of {self.model}")
         return list(array.transpose(0, 2, 3, 1) if port.layout == "NCHW" else array)
 
     def _pictures(self, port: InputPort, tensor: Tensor) -> Sequence[bytes]:
@@ -92,17 +92,6 @@ class Request:
             given = len(tensor) or "none"
             raise RequestError(f"Input {port.name} of {self.model} must have {wanted}, not {given}")
         return [bytes(data) for data in tensor]
-
-    def _bounded(self, port: InputPort, array: Float32) -> Float32:
-        good = np.abs(array) <= np.float32(LARGEST)  # false for NaN too
-        if not good.all():
-            index = tuple(int(i) for i in np.argwhere(~good)[0])
-            raise RequestError(
-                f"Values of input {port.name} of {self.model} must be finite and at most 2**64, "
-                f"not {array[index]} at {list(index)}",
-                hint="Look for a division by zero or a wrong scale in what prepares the input.",
-            )
-        return flush_small(array)
 
 
 def _is_bytes(tensor: Tensor) -> bool:

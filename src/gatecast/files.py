@@ -1,0 +1,44 @@
+"""Write a file whole or not at all."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from gatecast.errors import FileError
+
+
+def write_whole(path: Path, parts: Iterable[bytes | memoryview], what: str = "File") -> None:
+    """Write `parts`, one after the other, to a temporary name beside `path`, then rename it.
+
+    An old file stays until the new one is on the disk; a failure leaves nothing behind.
+
+    Raises
+    ------
+    FileError
+        The file cannot be written; `what` and the path are named.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise FileError(
+            f"{what} {path} cannot be written: {error.strerror or error}",
+            hint="Check that the folder exists, may be written, and has room.",
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the folder's entry on the disk too, so that a power cut cannot bring the old name back."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
