@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 
+from gatecast.errors import FileError
 from gatecast.graph import (
     Activation,
     Affine,
@@ -15,6 +17,7 @@ from gatecast.graph import (
     GlobalAveragePool,
     Input,
     Layer,
+    Pad,
     Reshape,
     Shape,
     Transpose,
@@ -66,6 +69,7 @@ class Network:
 
         Without `order`, a map is an NCHW tensor and any other value has its batch in front.
         """
+        _check_finite(layer)
         shape = infer_shape(layer, [self.shapes[name] for name in layer.inputs])
         self.layers[layer.name] = layer
         self.shapes[layer.name] = shape
@@ -104,7 +108,8 @@ class Network:
         if factor == 1.0:
             return mean
         channels = self.shapes[mean.value][-1]
-        scale = np.full(channels, factor, np.float32)
+        with np.errstate(over="ignore"):
+            scale = np.full(channels, factor, np.float64).astype(np.float32)
         return self.chain(mean, Affine, f"{name}.scaled", scale=scale, shift=np.zeros(channels, np.float32))
 
     def chain(self, view: View, kind: type[Layer], name: str, /, **fields: Any) -> View:
@@ -205,6 +210,17 @@ class Network:
         return isinstance(layer, Activation) and (
             layer.kind in ("relu", "sigmoid", "hard_sigmoid") or (layer.kind == "clip" and layer.low >= 0)
         )
+
+
+def _check_finite(layer: Layer) -> None:
+    """Refuse numbers of a layer that overflowed on the way; weights were checked, padding may be infinite."""
+    if isinstance(layer, Pad):
+        return
+    for field in fields(layer):
+        value = getattr(layer, field.name)
+        small = isinstance(value, float) or (isinstance(value, np.ndarray) and value.ndim == 1)
+        if small and not np.isfinite(value).all():
+            raise FileError(f"Numbers of {layer.name} ({field.name}) must be finite")
 
 
 def natural(rank: int) -> tuple[int, ...]:

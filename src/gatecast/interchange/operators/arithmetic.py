@@ -102,7 +102,8 @@ def _scale_and_shift(kind: str, array: Float32, constant_first: bool) -> tuple[F
         raise NotSupportedError("divides a constant by a value")
     if not array.all():
         raise NotSupportedError("divides by zero")
-    return (1 / array.astype(np.float64)).astype(np.float32), zero
+    with np.errstate(over="ignore"):
+        return (1 / array.astype(np.float64)).astype(np.float32), zero
 
 
 def _per_channel(
