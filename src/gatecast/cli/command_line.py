@@ -24,6 +24,7 @@ COMMANDS = {
     "bench": "Measure the latency of an artifact on a device.",
     "serve": "Serve an artifact over gRPC and REST, as TensorFlow Serving does.",
     "predict": "Send pictures to a server and print the best classes.",
+    "rtl": "Write the NPU as Verilog, and its register map.",
     "zoo": "List, fetch and describe known networks.",
     "demo": "Show the whole path, from a trained network to answers over gRPC.",
 }

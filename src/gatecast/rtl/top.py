@@ -9,7 +9,6 @@ from .block_dot import BLOCK_BITS
 from .bus import RegisterBus
 from .external import BEAT, REQUEST, MemoryMaster
 from .fetch import Fetch
-from .limits import check_limits
 from .load_unit import LoadUnit
 from .matrix_unit import MatrixUnit
 from .operands import VECTOR_WORDS, WORD_VALUES
@@ -47,7 +46,6 @@ class Core(wiring.Component):
     """
 
     def __init__(self, architecture: Architecture, multipliers: int = 32, cells: bool = False):
-        check_limits(architecture)
         self.architecture, self.lanes = architecture, {"multipliers": multipliers, "cells": cells}
         members = {
             "start": In(1),
@@ -193,7 +191,7 @@ class Npu(wiring.Component):
     Parameters
     ----------
     architecture : Architecture
-        Sizes; DeviceError if they are beyond what this hardware can be built for.
+        Sizes, within those of `check_limits`.
     multipliers, cells
         See `BlockDot`.
     """

@@ -4,6 +4,7 @@ from amaranth.back import verilog
 
 from ..isa import Architecture
 from ..isa import architecture as named_architecture
+from .limits import check_limits
 from .top import Npu
 
 
@@ -27,6 +28,7 @@ def write_verilog(architecture: Architecture | str, multipliers: int = 32, cells
         The sizes are beyond what this hardware can be built for.
     """
     sizes = named_architecture(architecture) if isinstance(architecture, str) else architecture
+    check_limits(sizes)
     text: str = verilog.convert(
         Npu(sizes, multipliers, cells), name="npu", emit_src=False, strip_internal_attrs=True
     )
