@@ -10,7 +10,6 @@ import numpy as np
 
 from gatecast.errors import FileError
 from gatecast.graph import (
-    Activation,
     Affine,
     Elementwise,
     Flatten,
@@ -203,13 +202,6 @@ class Network:
                 return None
             groups.append(tuple(group))
         return None if rest else tuple(groups)
-
-    def is_never_negative(self, name: str) -> bool:
-        """Whether the layer called `name` makes no value below 0 whatever it reads."""
-        layer = self.layers.get(name)
-        return isinstance(layer, Activation) and (
-            layer.kind in ("relu", "sigmoid", "hard_sigmoid") or (layer.kind == "clip" and layer.low >= 0)
-        )
 
 
 def _check_finite(layer: Layer) -> None:
