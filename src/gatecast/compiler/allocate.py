@@ -7,6 +7,7 @@ while the panels before it are still read.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gatecast.errors import CompileError, ProgramError
 from gatecast.isa import Architecture, Instruction
 
 from .steps import Area, Chunk, Step, Tiled
@@ -117,5 +118,8 @@ def _gap(alive: Sequence[Area], addresses: Mapping[str, int], area: Area) -> int
 
 def _placed(step: Step, addresses: Mapping[str, int], numbers: Mapping[str, int]) -> Placed:
     found = {name: addresses[area] + offset for name, (area, offset) in step.places.items()}
-    instruction = Instruction(step.name, layer=numbers[step.layer], **step.fields, **found)
+    try:
+        instruction = Instruction(step.name, layer=numbers[step.layer], **step.fields, **found)
+    except ProgramError as error:  # a map or a pitch that is too large for its field
+        raise CompileError(f"Layer {step.layer} must fit an instruction: {error}") from error
     return Placed(instruction, step.layer, step.chunk)

@@ -4,16 +4,18 @@ A chain of layers that the graph does not round in between becomes one operation
 layer. Concat, slices and reshapes are addresses where blocks allow it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from gatecast.errors import CompileError
 from gatecast.graph import Concat, Encode, Layer, Shape
 from gatecast.isa import Architecture, Port
+from gatecast.numerics import FORMATS
 
+from .chain import Chain, Lowering, alias_of
 from .concat import Join, place_joins
-from .operations import Deliver, Fetch, Lowered, Operation, Ref
+from .operations import Buffer, Convolve, Deliver, Fetch, Lowered, Operation, Ref
 from .partition import Section
-from .rules import Chain, Lowering, alias_of, lower_chain
+from .rules import lower_chain
 
 _LAYERS = 1 << 14
 
@@ -38,14 +40,35 @@ def lower(section: Section, architecture: Architecture) -> Lowered:
         _lower_one(chain, state)
     outputs = _deliver(section, state)
     operations = _with_fetches(state, ports)
+    _check_formats(operations, state.buffers, architecture)
     return Lowered(
         section.name, state.buffers, tuple(operations), _laid_out(ports.values()), _laid_out(outputs)
     )
 
 
+def _check_formats(
+    operations: Iterable[Operation], buffers: Mapping[str, Buffer], sizes: Architecture
+) -> None:
+    """Refuse formats that are wider than those of the Architecture."""
+    for operation in operations:
+        found = [
+            ("activations", buffers[ref.buffer].format, sizes.max_activation_bits)
+            for ref in (*operation.reads, *operation.writes)
+        ]
+        if isinstance(operation, Convolve):
+            found.append(("weights", operation.panels.format, sizes.max_weight_bits))
+        for what, name, bits in found:
+            if name in FORMATS and FORMATS[name].bits > bits:
+                raise CompileError(
+                    f"Layer {operation.layer} must have {what} of at most {bits} bits for {sizes.name}, "
+                    f"not {name}",
+                    hint="Quantise with narrower formats, the first layer's (`--first`) included.",
+                )
+
+
 def _chains(section: Section) -> list[Chain]:
     """Layers of the section in chains, each at the place of its last layer; without Encodes of inputs."""
-    graph, operands = section.graph, section.plan.operands
+    graph, operands = section.graph, section.fusion.operands
     riders = {operand: name for name, operand in operands.items()}
     chains = []
     for layer in graph.layers:

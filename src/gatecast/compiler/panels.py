@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gatecast.graph import BlockWeights
+from gatecast.graph import BlockWeights, first_blocks
 from gatecast.numerics import BFP4, BLOCK_SIZE, EXPONENT_BIAS, EXPONENT_MIN, Format, blocks_of
 
 from .operations import Panels
@@ -32,19 +32,17 @@ class Slab:
     group_blocks: int
 
 
-def slabs(outputs: int, first_blocks: Sequence[int], pieces: int, stored: int) -> tuple[Slab, ...]:
+def slabs(outputs: int, channels: int, groups: int) -> tuple[Slab, ...]:
     """Cut a convolution into as few operations as its groups allow: one, or one for each output block.
 
-    `first_blocks` and `pieces` are those of its weights, `stored` the blocks of the input.
+    `channels` are the input channels of a group.
     """
-    per_group = outputs // len(first_blocks)
+    per_group = outputs // groups
     ranges = []
     for block in range(blocks_of(outputs)):
-        groups = range(
-            block * BLOCK_SIZE // per_group, (min((block + 1) * BLOCK_SIZE, outputs) - 1) // per_group + 1
-        )
-        last = min(max(first_blocks[g] for g in groups) + pieces, stored)
-        ranges.append((min(first_blocks[g] for g in groups), last))
+        first = block * BLOCK_SIZE // per_group
+        last = (min((block + 1) * BLOCK_SIZE, outputs) - 1) // per_group
+        ranges.append((first * channels // BLOCK_SIZE, blocks_of((last + 1) * channels)))
     whole = _regular(ranges)
     if whole is not None:
         return (whole,)
@@ -64,22 +62,23 @@ def _regular(ranges: Sequence[tuple[int, int]]) -> Slab | None:
     return Slab(0, len(ranges), ranges[0][0], size, share) if expected == list(ranges) else None
 
 
-def slab_panels(weights: BlockWeights, first_blocks: Sequence[int], slab: Slab) -> Panels:
+def slab_panels(weights: BlockWeights, groups: int, slab: Slab) -> Panels:
     """Panels of a slab; absent outputs, and blocks that an output's group does not touch, are zero."""
     outputs, rows, columns, pieces = weights.exponents.shape
-    if len(first_blocks) == 1 and slab.in_blocks == pieces:
+    if groups == 1:
         return _dense(weights)
+    firsts = first_blocks(weights.channels, groups)
     lanes = slab.blocks * BLOCK_SIZE
     shape = (lanes, rows, columns, slab.in_blocks)
     mantissas = np.zeros((*shape, BLOCK_SIZE), np.int8)
     exponents = np.full(shape, _ZERO_EXPONENT, np.uint8)
     for lane, output in _lanes(slab, outputs):
-        group = output * len(first_blocks) // outputs
+        group = output * groups // outputs
         start = slab.in_first
         if slab.group_blocks:
             start += lane // BLOCK_SIZE // slab.group_blocks * slab.in_blocks
         for step in range(slab.in_blocks):
-            piece = start + step - first_blocks[group]
+            piece = start + step - firsts[group]
             if 0 <= piece < pieces:
                 mantissas[lane, :, :, step] = weights.mantissas[output, :, :, piece]
                 exponents[lane, :, :, step] = weights.exponents[output, :, :, piece]

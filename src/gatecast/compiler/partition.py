@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from gatecast.graph import Encode, Graph, Input, Interface, Layer
 
-from .chains import Plan, plan_device
+from .fuse import Fusion, fuse
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Section:
         Its layers; inputs and outputs are values that cross.
     formats : dict of str to str
         Names of the formats of inputs that are encoded.
-    plan : Plan
+    fusion : Fusion
         Of the whole graph.
     """
 
@@ -32,19 +32,19 @@ class Section:
     on_device: bool
     graph: Graph
     formats: dict[str, str]
-    plan: Plan
+    fusion: Fusion
 
 
 def partition(graph: Graph) -> tuple[Section, ...]:
     """Cut `graph` into sections, in the order in which they run; a float graph is one of the host."""
     graph = _without_dead_layers(graph)
-    plan = plan_device(graph)
-    levels = _levels(graph, plan)
+    fusion = fuse(graph)
+    levels = _levels(graph, fusion)
     by_level: dict[int, list[Layer]] = {}
     for layer in graph.layers:
         by_level.setdefault(levels[layer.name], []).append(layer)
     return tuple(
-        _section(graph, plan, number, by_level[level], on_device=level % 2 == 1)
+        _section(graph, fusion, number, by_level[level], on_device=level % 2 == 1)
         for number, level in enumerate(sorted(by_level))
     )
 
@@ -57,16 +57,16 @@ def _without_dead_layers(graph: Graph) -> Graph:
     return graph.with_layers(layer for layer in graph.layers if layer.name in alive)
 
 
-def _levels(graph: Graph, plan: Plan) -> dict[str, int]:
+def _levels(graph: Graph, fusion: Fusion) -> dict[str, int]:
     """Stage of each value: host stages are even, device stages odd, graph inputs come before all."""
     levels = {value.name: -1 for value in graph.inputs}
     for layer in graph.layers:
-        side = int(layer.name in plan.device)
+        side = int(layer.name in fusion.device)
         levels[layer.name] = max(_next(levels[name], side) for name in layer.inputs)
     for layer in reversed(graph.layers):  # a float32 value of the device stays in the stage that reads it
         readers = graph.consumers[layer.name]
-        crosses = layer.name in graph.outputs or not all(reader.name in plan.device for reader in readers)
-        if layer.name in plan.device and not isinstance(layer, Encode) and readers and not crosses:
+        crosses = layer.name in graph.outputs or not all(reader.name in fusion.device for reader in readers)
+        if layer.name in fusion.device and not isinstance(layer, Encode) and readers and not crosses:
             levels[layer.name] = max(levels[layer.name], min(levels[reader.name] for reader in readers))
     return levels
 
@@ -76,7 +76,7 @@ def _next(level: int, side: int) -> int:
     return max(level, 0) if max(level, 0) % 2 == side else level + 1 if level >= 0 else side
 
 
-def _section(graph: Graph, plan: Plan, number: int, layers: list[Layer], on_device: bool) -> Section:
+def _section(graph: Graph, fusion: Fusion, number: int, layers: list[Layer], on_device: bool) -> Section:
     made = {layer.name for layer in layers}
     read = _unique(name for layer in layers for name in layer.inputs if name not in made)
     wanted = {*graph.outputs, *(port.value for port in graph.interface.outputs)}
@@ -97,7 +97,7 @@ def _section(graph: Graph, plan: Plan, number: int, layers: list[Layer], on_devi
         outputs=tuple(outputs),
         interface=Interface(inputs=(), outputs=()),
     )
-    return Section(name, on_device, part, formats, plan)
+    return Section(name, on_device, part, formats, fusion)
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -98,20 +98,20 @@ def plan(operation: Operation, site: Site) -> Plan | Shortage:
     """Largest tiles that fit, or what even the smallest lack."""
     best: tuple[int, Plan] | None = None
     steps = operation.steps if isinstance(operation, Convolve) else 0
-    short = Shortage("weight", steps)
+    short: Shortage | None = None
     for blocks, parts in _choices(operation, site):
         if best is not None and len(parts) > 1:
             break
         found = _largest(operation, site, blocks, parts)
         if isinstance(found, Shortage):
-            short = found
+            short = min(short or found, found, key=lambda lack: lack.needed)
             continue
         cost, found = _with_order(operation, site, found)
         if best is None or cost < best[0]:
             best = (cost, found)
         if len(parts) > 1:
             break
-    return short if best is None else best[1]
+    return best[1] if best is not None else short or Shortage("weight", steps)
 
 
 def _choices(operation: Operation, site: Site) -> Iterator[tuple[int, tuple[Part, ...]]]:

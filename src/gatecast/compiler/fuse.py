@@ -44,7 +44,7 @@ class _Chain:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Fusion:
     """What the device does.
 
     Parameters
@@ -59,7 +59,7 @@ class Plan:
     operands: dict[str, str]
 
 
-def plan_device(graph: Graph) -> Plan:
+def fuse(graph: Graph) -> Fusion:
     """Walk the layers in order: each joins the chain of its operand, begins one, or is the host's."""
     device: set[str] = set()
     operands: dict[str, str] = {}
@@ -80,7 +80,7 @@ def plan_device(graph: Graph) -> Plan:
             continue
         device.add(layer.name)
     _drop_idle_encodes(graph, device)
-    return Plan(frozenset(device), {name: operand for name, operand in operands.items() if name in device})
+    return Fusion(frozenset(device), {name: operand for name, operand in operands.items() if name in device})
 
 
 def _operand_to_join(graph: Graph, layer: Layer, chains: dict[str, _Chain]) -> str | None:
