@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gatecast.numerics import FORMATS, decode_blocks
+from gatecast.rtl.lane import LaneDesign
 from gatecast.rtl.matrix_vector import ACTIVATION_LATENCY, MatrixVector
 
 BFP8 = FORMATS["bfp8"]
@@ -23,7 +24,7 @@ def random_blocks(rng, *shape):
 )
 def test_sums_of_a_tile(simulate, lanes, pixels, bubbles, multipliers):
     rng = np.random.default_rng(lanes + pixels)
-    unit, steps = MatrixVector(lanes, 8, 12, 16, multipliers=multipliers), 3
+    unit, steps = MatrixVector(lanes, 8, 16, LaneDesign(7, 12, multipliers)), 3
     panels = random_blocks(rng, steps, 32)
     activations = random_blocks(rng, pixels, steps)
     zero = rng.random((pixels, steps)) < 0.2

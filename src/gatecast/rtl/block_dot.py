@@ -17,6 +17,11 @@ BLOCK_BITS = MANTISSAS + 8
 """Bits of a block on chip: mantissas, then the exponent byte."""
 
 
+def dot_latency(multipliers: int) -> int:
+    """Cycles through a `BlockDot`; carry cells take one more."""
+    return 7 if multipliers == BLOCK_SIZE else 8
+
+
 class BlockDot(wiring.Component):
     """Multiply two blocks value by value and add the products; a pair each cycle.
 
@@ -39,7 +44,7 @@ class BlockDot(wiring.Component):
 
     def __init__(self, multipliers: int = BLOCK_SIZE, cells: bool = False):
         self.multipliers, self.cells = multipliers, cells
-        self.latency = 7 if multipliers == BLOCK_SIZE else 8
+        self.latency = dot_latency(multipliers)
         super().__init__(
             {
                 "a": In(MANTISSAS),

@@ -5,10 +5,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..isa import INSTRUCTION_BYTES, KINDS, UNITS, Architecture, block_format
-from .registers import Reason
 from .external import BEAT, REQUEST
 from .instructions import BY_NAME, MAX_WORDS, as_kind, unit_words
 from .pipeline import named
+from .registers import Reason
 from .unit_control import NUMBER_BITS
 
 _BEATS = -(-4 * MAX_WORDS // BEAT)

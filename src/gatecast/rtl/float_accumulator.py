@@ -26,6 +26,27 @@ PIPELINES = {
 """For each loop latency, the boundaries that carry a register. 7 is the best cut on ECP5."""
 
 
+def read_latency(latency: int) -> int:
+    """Cycles from a dot product to the read of its slot, for an accumulator of this loop latency."""
+    return 2 if "read" in PIPELINES[latency] else 3
+
+
+def accumulator_members(slots: int) -> dict[str, wiring.Member]:
+    """Ports of a `FloatAccumulator`."""
+    return {
+        "dot": In(signed(DOT_BITS)),
+        "exponent": In(EXPONENT_BITS),
+        "read_slot": In(range(slots)),
+        "first": In(1),
+        "write_slot": In(range(slots)),
+        "write": In(1),
+        "preset_slot": In(range(slots)),
+        "preset": In(1),
+        "preset_sum": In(34),
+        "sum": Out(34),
+    }
+
+
 class FloatAccumulator(wiring.Component):
     """``sums[slot] = fl32((0 if first else sums[slot]) + dot * 2**scale)``, a slot each cycle.
 
@@ -60,21 +81,8 @@ class FloatAccumulator(wiring.Component):
         cuts = PIPELINES[latency]
         self.cuts = [name in cuts for name in PIPELINES[9]]
         self.latency, self.slots = latency, slots
-        self.read_latency = 2 if self.cuts[0] else 3
-        super().__init__(
-            {
-                "dot": In(signed(DOT_BITS)),
-                "exponent": In(EXPONENT_BITS),
-                "read_slot": In(range(slots)),
-                "first": In(1),
-                "write_slot": In(range(slots)),
-                "write": In(1),
-                "preset_slot": In(range(slots)),
-                "preset": In(1),
-                "preset_sum": In(34),
-                "sum": Out(34),
-            }
-        )
+        self.read_latency = read_latency(latency)
+        super().__init__(accumulator_members(slots))
 
     def model(self, total: np.float32, dot: int, exponent: int) -> np.float32:
         """The sum after one step."""

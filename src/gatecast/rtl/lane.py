@@ -1,13 +1,16 @@
 """One lane: a dot product each cycle, added to one of its sums."""
 
-from amaranth.hdl import Module
+from dataclasses import dataclass
+
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from .block_dot import BlockDot
-from .float_accumulator import FloatAccumulator
+from ..numerics import BLOCK_SIZE
+from .block_dot import MANTISSAS, BlockDot, dot_latency
+from .float_accumulator import FloatAccumulator, accumulator_members, read_latency
 
-OPERANDS = ("a", "w", "a_exponent", "w_exponent")
+OPERANDS = {"a": MANTISSAS, "w": MANTISSAS, "a_exponent": 8, "w_exponent": 8}
 
 
 class Lane(wiring.Component):
@@ -21,28 +24,68 @@ class Lane(wiring.Component):
         Those of `FloatAccumulator`: `read_slot` comes `read_latency` cycles after the operands.
     """
 
-    def __init__(self, dot: BlockDot, accumulator: FloatAccumulator):
-        self.dot, self.accumulator = dot, accumulator
-        self.read_latency = dot.latency + accumulator.read_latency
-        self.write_latency = self.read_latency + accumulator.latency - 1
-        self.passed = [n for n in accumulator.signature.members if n not in ("dot", "exponent")]
-        super().__init__(
-            {name: dot.signature.members[name] for name in OPERANDS}
-            | {name: accumulator.signature.members[name] for name in self.passed}
-        )
-
-    def model(self, total, a, w, exponent):
-        """The sum after a step with int8 mantissas and the sum of both exponent bytes."""
-        return self.accumulator.model(total, self.dot.model(a, w), exponent)
+    def __init__(self, design: "LaneDesign"):
+        self.design = design
+        self.read_latency = design.read_latency
+        super().__init__(design.signature)
 
     def elaborate(self, platform):
+        """Make the circuit."""
         m = Module()
-        m.submodules.dot = dot = self.dot
-        m.submodules.accumulator = accumulator = self.accumulator
+        design = self.design
+        m.submodules.dot = dot = BlockDot(design.multipliers, design.cells)
+        m.submodules.accumulator = accumulator = FloatAccumulator(design.latency, design.slots)
         m.d.comb += [getattr(dot, name).eq(getattr(self, name)) for name in OPERANDS]
         m.d.comb += [accumulator.dot.eq(dot.dot), accumulator.exponent.eq(dot.exponent)]
-        for name in self.passed:
-            inner, outer = getattr(accumulator, name), getattr(self, name)
-            inward = accumulator.signature.members[name].flow == In
-            m.d.comb += inner.eq(outer) if inward else outer.eq(inner)
+        for name, member in self.signature.members.items():
+            if name not in OPERANDS:
+                inner, outer = getattr(accumulator, name), getattr(self, name)
+                m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
         return m
+
+
+@dataclass(frozen=True)
+class LaneDesign:
+    """How the lanes are made.
+
+    Parameters
+    ----------
+    latency, slots
+        See `FloatAccumulator`.
+    multipliers, cells
+        See `BlockDot`.
+    module : str
+        Name of a Verilog module that stands for each lane, so that tools meet one of them and not `lanes`
+        copies; empty: none.
+    """
+
+    latency: int = 7
+    slots: int = 16
+    multipliers: int = BLOCK_SIZE
+    cells: bool = False
+    module: str = ""
+
+    @property
+    def read_latency(self) -> int:
+        """Cycles from a lane's operands to the read of their slot."""
+        return dot_latency(self.multipliers) + read_latency(self.latency)
+
+    @property
+    def signature(self) -> wiring.Signature:
+        """Ports of a lane."""
+        passed = accumulator_members(self.slots)
+        operands = {name: In(width) for name, width in OPERANDS.items()}
+        return wiring.Signature(operands | {n: p for n, p in passed.items() if n not in ("dot", "exponent")})
+
+    def place(self, m: Module, name: str):
+        """Put a lane into a module, itself or an instance of what stands for it; returns its ports."""
+        if not self.module:
+            m.submodules[name] = lane = Lane(self)
+            return lane
+        ports = self.signature.create(path=(name,))
+        connections = {
+            f"{'i' if member.flow == In else 'o'}_{port}": getattr(ports, port)
+            for port, member in self.signature.members.items()
+        }
+        m.submodules[name] = Instance(self.module, i_clk=ClockSignal(), i_rst=ResetSignal(), **connections)
+        return ports

@@ -10,8 +10,9 @@ from .block_dot import BLOCK_BITS
 from .block_writer import BlockWriter
 from .float_accumulator import from_float32
 from .instructions import as_kind, unit_words
+from .lane import LaneDesign
 from .matrix_vector import MatrixVector
-from .operands import VECTOR_WORDS, WORD_VALUES, Operands
+from .operands import WORD_VALUES, Operands
 from .pipeline import named
 from .requests import InTurn, Request
 from .shared_memory import read_signature, write_signature
@@ -31,8 +32,8 @@ class MatrixUnit(wiring.Component):
         Sizes.
     block_bits, word_bits : int
         Address bits of activation memory (blocks) and vector memory (words of four values).
-    multipliers, cells
-        See `BlockDot`.
+    design : LaneDesign
+        How a lane is made.
 
     Members
     -------
@@ -51,18 +52,11 @@ class MatrixUnit(wiring.Component):
 
     opcodes = ("convolve",)
 
-    def __init__(self, architecture: Architecture, block_bits: int, word_bits: int, **lanes):
+    def __init__(self, architecture: Architecture, block_bits: int, word_bits: int, design: LaneDesign):
         sizes = architecture
         self.values, self.block_bits, self.word_bits = sizes.epilogue_values, block_bits, word_bits
         self.ring = 2 << (sizes.max_interleave - 1).bit_length()
-        self.array = MatrixVector(
-            sizes.lanes,
-            sizes.weight_panels,
-            sizes.max_interleave,
-            self.ring,
-            sizes.adder_latency,
-            **lanes,
-        )
+        self.array = MatrixVector(sizes.lanes, sizes.weight_panels, self.ring, design)
         self.steps = TileSteps(
             self.array, sizes.max_interleave, block_bits, word_bits - 3, sizes.weight_panels, self.ring
         )

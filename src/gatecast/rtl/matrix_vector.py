@@ -5,9 +5,8 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..numerics import BLOCK_SIZE
-from .block_dot import BLOCK_BITS, MANTISSAS, BlockDot, sign_magnitude
-from .float_accumulator import FloatAccumulator
-from .lane import Lane
+from .block_dot import BLOCK_BITS, MANTISSAS, sign_magnitude
+from .lane import LaneDesign
 from .pipeline import delayed
 
 GROUP = 4
@@ -26,14 +25,10 @@ class MatrixVector(wiring.Component):
         Output channels at once; 4, 8, 16 or 32.
     panels : int
         Panels of weight memory. Lane i holds channels i, i + lanes, … of each panel.
-    slots : int
-        Sums in each lane.
     ring : int
         Pixels that the result memory holds, a power of 2.
-    latency : int
-        Loop latency of the accumulator.
-    multipliers, cells
-        See `BlockDot`.
+    design : LaneDesign
+        How a lane is made.
 
     Members
     -------
@@ -53,9 +48,8 @@ class MatrixVector(wiring.Component):
         Address, and two cycles later that word of all lanes.
     """
 
-    def __init__(self, lanes, panels, slots, ring, latency=7, multipliers=BLOCK_SIZE, cells=False):
-        self.lanes, self.slots, self.latency = lanes, slots, latency
-        self.multipliers, self.cells = multipliers, cells
+    def __init__(self, lanes: int, panels: int, ring: int, design: LaneDesign):
+        self.lanes, self.design, self.latency = lanes, design, design.latency
         self.passes = BLOCK_SIZE // lanes
         self.depth, self.result_depth = panels * self.passes, ring * self.passes
         self.step_layout = data.StructLayout(
@@ -63,7 +57,7 @@ class MatrixVector(wiring.Component):
                 "valid": 1,
                 "load": 1,
                 "panel": range(self.depth),
-                "slot": range(slots),
+                "slot": range(design.slots),
                 "first": 1,
                 "last": 1,
                 "zero": 1,
@@ -77,7 +71,7 @@ class MatrixVector(wiring.Component):
         preset = data.StructLayout(
             {
                 "enable": 1,
-                "slot": range(slots),
+                "slot": range(design.slots),
                 "quarter": max(1, (lanes // GROUP - 1).bit_length()),
                 "sums": data.ArrayLayout(34, GROUP),
             }
@@ -105,7 +99,7 @@ class MatrixVector(wiring.Component):
         written = data.View(self.written.shape(), delayed(m, self.written, 1))
         zero = self._later(m, self.step, ACTIVATION_LATENCY).zero
         activation = Cat(
-            sign_magnitude(self.activation[:MANTISSAS], self.multipliers), self.activation[MANTISSAS:]
+            sign_magnitude(self.activation[:MANTISSAS], self.design.multipliers), self.activation[MANTISSAS:]
         )
         line = activation & (~zero).replicate(BLOCK_BITS)
         read_result = self.read_result
@@ -122,15 +116,11 @@ class MatrixVector(wiring.Component):
     def _group(self, m, group, control, line, written, read_result):
         """Four lanes; returns their `finished`."""
         numbers = range(GROUP * group, GROUP * group + GROUP)
-        lanes = [
-            Lane(BlockDot(self.multipliers, self.cells), FloatAccumulator(self.latency, self.slots))
-            for _ in numbers
-        ]
         at_load = self._later(m, control, ACTIVATION_LATENCY)
-        at_read = self._later(m, at_load, 1 + lanes[0].read_latency)
+        at_read = self._later(m, at_load, 1 + self.design.read_latency)
         at_write = self._later(m, at_read, self.latency - 1)
-        for number, lane in zip(numbers, lanes, strict=True):
-            m.submodules[f"lane{number}"] = lane
+        for number in numbers:
+            lane = self.design.place(m, f"lane{number}")
             weights = self._weights(m, number, control, at_load, written)
             preset = self.preset
             m.d.comb += [
@@ -159,7 +149,7 @@ class MatrixVector(wiring.Component):
         block = written.block
         m.d.comb += [
             write.addr.eq(written.address),
-            write.data.eq(Cat(sign_magnitude(block[:MANTISSAS], self.multipliers), block[MANTISSAS:])),
+            write.data.eq(Cat(sign_magnitude(block[:MANTISSAS], self.design.multipliers), block[MANTISSAS:])),
             write.en.eq(written.enable & (written.lane == number)),
             read.addr.eq(control.panel),
             read.en.eq(1),

@@ -1,6 +1,6 @@
 """Sums of the lanes, in the order of the epilogue, as float32."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 

@@ -9,6 +9,7 @@ from .block_dot import BLOCK_BITS
 from .bus import RegisterBus
 from .external import BEAT, REQUEST, MemoryMaster
 from .fetch import Fetch
+from .lane import LaneDesign
 from .load_unit import LoadUnit
 from .matrix_unit import MatrixUnit
 from .operands import VECTOR_WORDS, WORD_VALUES
@@ -45,8 +46,8 @@ class Core(wiring.Component):
         The lanes take a block, external memory takes a read, a write, memory on chip a write.
     """
 
-    def __init__(self, architecture: Architecture, multipliers: int = 32, cells: bool = False):
-        self.architecture, self.lanes = architecture, {"multipliers": multipliers, "cells": cells}
+    def __init__(self, architecture: Architecture, design: LaneDesign):
+        self.architecture, self.design = architecture, design
         members = {
             "start": In(1),
             "text": In(32),
@@ -83,7 +84,7 @@ class Core(wiring.Component):
             ("load", "constants", "matrix", "vector"),
         )
         place = (blocks.address_bits, words.address_bits)
-        matrix = MatrixUnit(sizes, *place, **self.lanes)
+        matrix = MatrixUnit(sizes, *place, self.design)
         written = matrix.array.written.shape()
         units = {
             "load": LoadUnit(*place, sizes.max_activation_bits),
@@ -192,13 +193,13 @@ class Npu(wiring.Component):
     ----------
     architecture : Architecture
         Sizes, within those of `check_limits`.
-    multipliers, cells
-        See `BlockDot`.
+    design : LaneDesign
+        How a lane is made.
     """
 
-    def __init__(self, architecture: Architecture, multipliers: int = 32, cells: bool = False):
+    def __init__(self, architecture: Architecture, design: LaneDesign):
         self.architecture = architecture
-        self.core = Core(architecture, multipliers, cells)
+        self.core = Core(architecture, design)
         members = {
             "bus_cyc": In(1),
             "bus_stb": In(1),

@@ -1,6 +1,6 @@
 """What starts the instructions of a unit: tokens taken, run, tokens given, all counted."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux
 from amaranth.lib import data, enum, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 

@@ -1,9 +1,11 @@
 """Verilog of the NPU."""
 
 from amaranth.back import verilog
+from amaranth.lib import wiring
 
 from ..isa import Architecture
 from ..isa import architecture as named_architecture
+from .lane import Lane, LaneDesign
 from .limits import check_limits
 from .top import Npu
 
@@ -29,7 +31,10 @@ def write_verilog(architecture: Architecture | str, multipliers: int = 32, cells
     """
     sizes = named_architecture(architecture) if isinstance(architecture, str) else architecture
     check_limits(sizes)
-    text: str = verilog.convert(
-        Npu(sizes, multipliers, cells), name="npu", emit_src=False, strip_internal_attrs=True
-    )
+    design = LaneDesign(sizes.adder_latency, sizes.max_interleave, multipliers, cells, "npu_lane")
+    return _verilog(Npu(sizes, design), "npu") + _verilog(Lane(design), design.module)
+
+
+def _verilog(component: wiring.Component, name: str) -> str:
+    text: str = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     return text
