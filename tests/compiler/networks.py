@@ -112,6 +112,18 @@ def straddling_groups(d: Draft) -> None:
 
 
 @network
+def odd_groups_with_a_limit(d: Draft) -> None:
+    x = d.conv(d.input(4, 5, 72), 51, 72, (3, 3), groups=3, pads=(1, 1, 1, 1))
+    d.add(Activation(name="clip", inputs=(x,), kind="clip", low=0.25, high=4.0))
+
+
+@network
+def wide_depthwise(d: Draft) -> None:
+    x = d.conv(d.input(10, 10, 96), 96, 96, (3, 3), groups=96, pads=(1, 1, 1, 1))
+    d.conv(x, 32, 96)
+
+
+@network
 def residual(d: Draft) -> None:
     x = d.relu(d.conv(d.input(8, 8, 16), 64, 16, (3, 3), pads=(1, 1, 1, 1), name="stem"))
     y = d.relu(d.conv(x, 64, 64, (3, 3), pads=(1, 1, 1, 1), name="first"))
@@ -212,6 +224,14 @@ def sums_of_many(d: Draft) -> None:
 
 
 @network
+def sum_with_one_pixel(d: Draft) -> None:
+    x = d.conv(d.input(4, 5, 40), 40, 40)
+    pooled = d.add(GlobalAveragePool(name="mean", inputs=(x,)))
+    y = d.add(Elementwise(name="add", inputs=(x, d.conv(pooled, 40, 40)), kind="add"))
+    d.conv(y, 8, 40)
+
+
+@network
 def squeeze_and_excite(d: Draft) -> None:
     x = d.conv(d.input(5, 5, 40), 40, 40)
     x = d.add(Activation(name="swish", inputs=(x,), kind="hard_swish", low=1 / 6, high=0.5))
@@ -260,6 +280,15 @@ def host_between(d: Draft) -> None:
     z = d.add(Elementwise(name="add", inputs=(z, x), kind="add"))
     z = d.add(Flatten(name="flat", inputs=(z,)))
     d.add(Softmax(name="softmax", inputs=(z,)))
+
+
+@network
+def late_residual(d: Draft) -> None:
+    x = d.input(4, 4, 32)
+    y = d.add(Activation(name="sigmoid", inputs=(d.conv(x, 32, 32, name="first"),), kind="sigmoid"))
+    y = d.conv(y, 32, 32, name="second")
+    z = d.conv(x, 32, 32, name="third")  # waits for `second`, which it is added to without rounding
+    d.relu(d.add(Elementwise(name="add", inputs=(y, z), kind="add")))
 
 
 @network

@@ -25,7 +25,9 @@ def test_a_program_for_software_equals_the_graph(name, formats):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("sizes", [architecture("tiny"), small(400, 10, 30)], ids=lambda a: a.name)
+@pytest.mark.parametrize(
+    "sizes", [architecture("tiny"), small(400, 10, 30), small(128, 64, 64)], ids=lambda a: a.name
+)
 def test_a_program_in_tiles_equals_the_graph(name, sizes):
     assert_equal(quantize(NETWORKS[name](), "bfp8"), sizes)
 
@@ -93,6 +95,11 @@ def test_a_sum_that_exceeds_weight_memory_is_cut():
 def test_stages_alternate_between_host_and_device():
     sections = partition(quantize(NETWORKS["host_between"](), "bfp8"))
     assert [section.on_device for section in sections] == [True, False, True, False]
+
+
+def test_a_value_that_is_not_rounded_does_not_leave_the_device():
+    sections = partition(quantize(NETWORKS["late_residual"](), "bfp8"))
+    assert [section.graph.outputs for section in sections] == [("first",), ("sigmoid",), ("relu5",)]
 
 
 def test_a_float_graph_is_one_host_stage():

@@ -65,8 +65,9 @@ def _levels(graph: Graph, fusion: Fusion) -> dict[str, int]:
         levels[layer.name] = max(_next(levels[name], side) for name in layer.inputs)
     for layer in reversed(graph.layers):  # a float32 value of the device stays in the stage that reads it
         readers = graph.consumers[layer.name]
-        crosses = layer.name in graph.outputs or not all(reader.name in fusion.device for reader in readers)
-        if layer.name in fusion.device and not isinstance(layer, Encode) and readers and not crosses:
+        sends = layer.name in graph.outputs or not all(reader.name in fusion.device for reader in readers)
+        crosses_encoded = isinstance(layer, Encode) and not _is_port_encode(graph, fusion, layer.name)
+        if layer.name in fusion.device and readers and not sends and not crosses_encoded:
             levels[layer.name] = max(levels[layer.name], min(levels[reader.name] for reader in readers))
     return levels
 
@@ -77,13 +78,17 @@ def _next(level: int, side: int) -> int:
 
 
 def _section(graph: Graph, fusion: Fusion, number: int, layers: list[Layer], on_device: bool) -> Section:
+    own = [layer.name for layer in layers]
+    if on_device:
+        layers = [*_borrowed(graph, fusion, layers), *layers]
     made = {layer.name for layer in layers}
     read = _unique(name for layer in layers for name in layer.inputs if name not in made)
     wanted = {*graph.outputs, *(port.value for port in graph.interface.outputs)}
     outputs = [
         name
-        for name in (layer.name for layer in layers)
-        if name in wanted or any(reader.name not in made for reader in graph.consumers[name])
+        for name in own
+        if name in wanted
+        or any(_must_send(graph, fusion, name, reader, made) for reader in graph.consumers[name])
     ]
     name = f"{graph.name}/{number}"
     inputs = tuple(Input(value, graph.shapes[value]) for value in read)
@@ -98,6 +103,24 @@ def _section(graph: Graph, fusion: Fusion, number: int, layers: list[Layer], on_
         interface=Interface(inputs=(), outputs=()),
     )
     return Section(name, on_device, part, formats, fusion)
+
+
+def _borrowed(graph: Graph, fusion: Fusion, layers: list[Layer]) -> list[Layer]:
+    """Encodes of values of the host, done in an earlier section too: they cost a section nothing."""
+    made = {layer.name for layer in layers}
+    read = _unique(name for layer in layers for name in layer.inputs if name not in made)
+    return [graph.by_name[name] for name in read if _is_port_encode(graph, fusion, name)]
+
+
+def _is_port_encode(graph: Graph, fusion: Fusion, name: str) -> bool:
+    layer = graph.by_name.get(name)
+    return isinstance(layer, Encode) and layer.inputs[0] not in fusion.device
+
+
+def _must_send(graph: Graph, fusion: Fusion, name: str, reader: Layer, made: set[str]) -> bool:
+    """Whether a value leaves its section for `reader`."""
+    borrows = reader.name in fusion.device and _is_port_encode(graph, fusion, name)
+    return reader.name not in made and not borrows
 
 
 def _unique(names: Iterable[str]) -> list[str]:
