@@ -66,6 +66,12 @@ def test_software_needs_one_instruction_for_each_layer(name, convolve, pool, map
     assert found["load"] == len(NETWORKS[name]().inputs)
 
 
+def test_absent_channels_are_cleared_in_the_last_block_only():
+    (part,) = compiled(quantize(NETWORKS["odd_groups_with_a_limit"](), "bfp8"), architecture("software"))
+    convolutions = [i for i in part.program.text if i.name == "convolve"]
+    assert [i.last_channels for i in convolutions] == [32, 51 - 32]
+
+
 def test_software_loads_weights_in_the_prologue():
     (part,) = compiled(quantize(NETWORKS["residual"](), "bfp8"), architecture("software"))
     body = {instruction.name for instruction in part.program.body}
