@@ -111,6 +111,7 @@ class Core(wiring.Component):
             self.kept.eq(blocks.written | words.written),
             self.read.eq(self.request.valid & self.request.ready & ~self.request.payload.write),
             self.write.eq(self.request.valid & self.request.ready & self.request.payload.write),
+            self.operand.eq(blocks.read_vector.valid | words.read_vector.valid),
         ]
         return m
 
