@@ -24,7 +24,7 @@ from .weights_unit import WeightsUnit
 
 _TRACE = {"retired": 1, "number": NUMBER_BITS, "cycles": 32}
 _STATE = {"state": 2, "missing": len(UNITS), "busy": 32, "waiting": 32}
-_EVENTS = ("product", "read", "write", "kept")
+_EVENTS = ("product", "read", "write", "kept", "operand")
 
 
 class Core(wiring.Component):
@@ -42,8 +42,9 @@ class Core(wiring.Component):
         See `Fetch`; `ended` only when all units are idle and all is written.
     <unit>_... : Out
         What registers and trace show of each unit.
-    product, read, write, kept : Out(1)
-        The lanes take a block, external memory takes a read, a write, memory on chip a write.
+    product, read, write, kept, operand : Out(1)
+        The lanes take a block, external memory takes a read, a write, memory on chip a write; the vector unit
+        asks for an operand.
     """
 
     def __init__(self, architecture: Architecture, design: LaneDesign):
