@@ -19,7 +19,7 @@ def test_pieces_are_read_from_any_address(simulate, external_memory, granule, st
     pieces = [(0, 32, 1), (15 & -granule, 32, 2), (16, 1, 3)]
     pieces += [
         (int(a) * granule, int(n), 4 + i)
-        for i, (a, n) in enumerate(rng.integers(1, (448 // granule, 33), (25, 2)))
+        for i, (a, n) in enumerate(rng.integers(1, (448 // granule, 33), (15, 2)))
     ]
 
     async def ask(ctx):
@@ -48,7 +48,7 @@ def test_pieces_are_read_from_any_address(simulate, external_memory, granule, st
 def test_pieces_are_written_and_nothing_beside_them(simulate, external_memory, stall):
     rng, unit, memory = np.random.default_rng(3), PieceWriter(), external_memory(CONTENT, stall)
     expected = bytearray(CONTENT)
-    pieces = [(int(a), int(n)) for a, n in rng.integers(1, (448, 33), (25, 2))] + [
+    pieces = [(int(a), int(n)) for a, n in rng.integers(1, (448, 33), (15, 2))] + [
         (0, 32),
         (31, 32),
         (16, 16),
@@ -133,7 +133,7 @@ def test_each_user_gets_its_own_answers(simulate, external_memory, stall):
             before = offered if not ctx.get(request.ready) else None
             await ctx.tick()
 
-    addresses = {"first": list(range(0, 200, 9)), "second": list(range(100, 220, 7))}
+    addresses = {"first": list(range(0, 200, 21)), "second": list(range(100, 220, 19))}
     benches = [bench for name in found for bench in reader(name, addresses[name])]
     serve = memory.serve(users.master.request, users.master.response)
     simulate(users, *benches, writes, background=[serve, watch])

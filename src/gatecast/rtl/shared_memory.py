@@ -49,11 +49,14 @@ class SharedMemory(wiring.Component):
     write_<name> : In(write_signature)
     written : Out(1)
         A word is written.
+    data : MemoryData
+        The words, for test benches.
     """
 
     def __init__(self, width: int, depth: int, readers: tuple[str, ...], writers: tuple[str, ...]):
         self.width, self.depth, self.readers, self.writers = width, depth, readers, writers
         self.address_bits = max(1, (depth - 1).bit_length())
+        self.data = memory.MemoryData(shape=unsigned(width), depth=depth, init=[])
         super().__init__(
             {f"read_{name}": In(read_signature(self.address_bits, width)) for name in readers}
             | {f"write_{name}": In(write_signature(self.address_bits, width)) for name in writers}
@@ -63,7 +66,7 @@ class SharedMemory(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        m.submodules.memory = ram = memory.Memory(shape=unsigned(self.width), depth=self.depth, init=[])
+        m.submodules.memory = ram = memory.Memory(self.data)
         read, write = ram.read_port(), ram.write_port()
         data = delayed(m, read.data, READ_LATENCY - 1, reset_less=True)
         m.d.comb += read.en.eq(1)

@@ -1,0 +1,221 @@
+"""Engines of the matrix and the vector unit: whole instructions against the reference device."""
+
+import numpy as np
+import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+
+from gatecast.devices.reference.device import execute
+from gatecast.devices.reference.memory import Memory
+from gatecast.isa import FORMAT_NAMES, Instruction, Program, View, architecture, encode
+from gatecast.numerics import FORMATS
+from gatecast.rtl.block_dot import BLOCK_BITS
+from gatecast.rtl.instructions import unit_words
+from gatecast.rtl.lane import LaneDesign
+from gatecast.rtl.matrix_unit import MatrixUnit
+from gatecast.rtl.shared_memory import SharedMemory
+from gatecast.rtl.vector_unit import VectorUnit
+
+TINY = architecture("tiny")
+REGION = 32
+"""Blocks of each region of activation memory: the operands, then the results; vectors alike, by 16."""
+
+
+class Engine(wiring.Component):
+    """A unit with its memories, and other users that take turns from it."""
+
+    def __init__(self, unit):
+        readers = ("other", *(("steps",) if unit == "matrix" else ()), "unit")
+        self.blocks = SharedMemory(BLOCK_BITS, 128, readers, ("other", "unit"))
+        words = ("other", *(("partials",) if unit == "matrix" else ()), "unit")
+        self.words = SharedMemory(128, 512, words, ("other", "unit"))
+        if unit == "matrix":
+            self.unit = MatrixUnit(TINY, 7, 9, LaneDesign(7, TINY.max_interleave))
+        else:
+            self.unit = VectorUnit(TINY.vector_values, 7, 9)
+        self.stall = Signal()
+        super().__init__({})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.blocks, m.submodules.words, m.submodules.unit = self.blocks, self.words, self.unit
+        unit, blocks, words = self.unit, self.blocks, self.words
+        ports = [
+            (unit.read_blocks, blocks.read_unit),
+            (unit.read_words, words.read_unit),
+            (unit.write_blocks, blocks.write_unit),
+            (unit.write_words, words.write_unit),
+        ]
+        if hasattr(unit, "read_steps"):
+            ports += [(unit.read_steps, blocks.read_steps), (unit.read_partials, words.read_partials)]
+        for inner, outer in ports:
+            wiring.connect(m, inner, outer)
+        m.d.comb += [blocks.read_other.valid.eq(self.stall), words.read_other.valid.eq(self.stall)]
+        return m
+
+
+def filled(rng, formats, weight_format):
+    memory = Memory(Program(TINY, ()))
+    memory.mantissas, memory.exponents = blocks(rng, formats, REGION)
+    memory.panels, memory.panel_exponents = blocks(rng, [weight_format], 24 * 32)
+    memory.panels = memory.panels.reshape(24, 32, 32)
+    memory.panel_exponents = memory.panel_exponents.reshape(24, 32)
+    memory.vectors = rng.normal(size=(64, 32)).astype(np.float32)
+    memory.vectors[rng.random(memory.vectors.shape) < 0.1] = 0
+    return memory
+
+
+def blocks(rng, names, count):
+    found, exponents = [], 127 + rng.integers(-6, 7, count * len(names))
+    for name in names:
+        limit = FORMATS[name].mantissa_max if name in FORMATS else 1
+        part = rng.integers(-limit, limit + 1, (count, 32))
+        part[rng.random(part.shape) < 0.2] = limit
+        part[rng.random(count) < 0.1] = 0
+        found.append(part.astype(np.int8))
+    return np.concatenate(found), exponents.astype(np.uint8)
+
+
+def aligned(mantissas, exponent, name):
+    bits = FORMATS[name].bits if name in FORMATS else 8
+    return int.from_bytes((mantissas << 8 - bits).astype(np.int8).tobytes() + bytes([exponent]), "little")
+
+
+def view(name, region, fmt, size, blocks_):
+    place = 16 * region if fmt == "float32" else REGION * region
+    return View(place, fmt, size * blocks_, blocks_).fields(name)
+
+
+def pick(rng, *options):
+    return options[rng.integers(len(options))]
+
+
+def window(rng):
+    kernel = [int(v) for v in rng.integers(1, 4, 2)]
+    return {
+        "in_rows": 3,
+        "in_columns": 3,
+        "in_y": -int(rng.integers(0, kernel[0])),
+        "in_x": -int(rng.integers(0, kernel[1])),
+        "kernel_rows": kernel[0],
+        "kernel_columns": kernel[1],
+        "stride_y": int(rng.integers(1, 3)),
+        "stride_x": int(rng.integers(1, 3)),
+    }
+
+
+FORMS = (*FORMATS, "float32")
+
+
+def affine(rng):
+    scale = {"has_scale": 1, "scale": 50, "shift": 52} if rng.random() < 0.5 else {}
+    activation = pick(rng, 0, 1, 2)
+    return scale | {"activation": activation} | ({"low": -0.5, "high": 1.25} if activation == 2 else {})
+
+
+def convolve(rng):
+    in_blocks, out_blocks, group = pick(rng, (1, 2, 0), (2, 1, 0), (1, 2, 1), (1, 1, 0))
+    fields = window(rng) | {"in_blocks": in_blocks, "group_blocks": group, "weights": int(rng.integers(24))}
+    while fields["kernel_rows"] * fields["kernel_columns"] * in_blocks * out_blocks > 12:
+        fields |= {"kernel_rows": 1, "in_y": 0}
+    stored = in_blocks * (out_blocks if group else 1)
+    fields |= view("in", 0, pick(rng, *FORMATS), 3, stored)
+    fields |= {
+        "out_rows": int(rng.integers(1, 3)),
+        "out_columns": int(rng.integers(1, 4)),
+        "out_blocks": out_blocks,
+    }
+    fields |= {"dilation_y": pick(rng, 1, 2), "interleave": pick(rng, 0, 1, 3, 7)}
+    fields |= {"weight_format": pick(rng, *FORMATS), "resume": pick(rng, 0, 0, 1), "partials": 32}
+    if rng.random() < 0.2:
+        return fields | {"suspend": 1}
+    fields |= affine(rng) | view("out", 2, pick(rng, *FORMS), 3, out_blocks)
+    fields |= {"has_bias": 1, "bias": 54} if rng.random() < 0.5 else {}
+    residual = view("residual", 1, pick(rng, *FORMS), 3, out_blocks) if rng.random() < 0.5 else {}
+    return fields | residual | {"last_channels": pick(rng, 32, 10)}
+
+
+def pool(rng):
+    fields, average = window(rng), int(rng.integers(2))
+    fields |= {"out_rows": 1, "out_columns": 2, "out_blocks": 2, "stride_x": 1, "in_y": 0}
+    fields |= view("in", 0, pick(rng, *FORMATS), 3, 2) | view("out", 2, pick(rng, *FORMS), 2, 2)
+    return fields | {"operation": average} | ({"factor": 1 / 9} if average else {})
+
+
+def map_(rng):
+    operation = int(rng.integers(6))
+    fields = affine(rng) | view("out", 2, pick(rng, *FORMS), 3, 2)
+    fields |= view("a", 0, pick(rng, *FORMS), 3, 2)
+    if operation:
+        fields |= view("b", 1, pick(rng, *FORMS), 3, 2)
+    if rng.random() < 0.6:
+        activation = pick(rng, 3, 4, 5)
+        fields |= {"activation": activation, "low": 0.2, "high": 0.0 if activation == 3 else 0.5}
+    fields |= {"operation": operation, "repeat_y": pick(rng, 1, 2), "repeat_x": pick(rng, 1, 2)}
+    return fields | {"out_rows": 2, "out_columns": 3, "out_blocks": 2, "last_channels": pick(rng, 32, 7)}
+
+
+CASES = {"convolve": convolve, "pool": pool, "map": map_}
+UNIT = {"convolve": "matrix", "pool": "vector", "map": "vector"}
+VIEWS = {
+    "convolve": ("in_format", "residual_format"),
+    "pool": ("in_format",),
+    "map": ("a_format", "b_format"),
+}
+
+
+async def fill(ctx, engine, memory, formats, weight_format):
+    for address, (mantissas, exponent) in enumerate(zip(memory.mantissas, memory.exponents, strict=True)):
+        code = aligned(mantissas, exponent, formats[address // REGION])
+        ctx.set(engine.blocks.data[address], code)
+    for address, word in enumerate(memory.vectors.reshape(-1, 4)):
+        ctx.set(engine.words.data[address], int.from_bytes(word.tobytes(), "little"))
+    if not hasattr(engine.unit, "written"):
+        return
+    for panel, channel in np.ndindex(24, 32):
+        code = aligned(memory.panels[panel, channel], memory.panel_exponents[panel, channel], weight_format)
+        place = {"enable": 1, "lane": channel % 4, "address": panel * 8 + channel // 4, "block": code}
+        ctx.set(engine.unit.written, place)
+        await ctx.tick()
+    ctx.set(engine.unit.written, {"enable": 0})
+    await ctx.tick().repeat(3)
+
+
+async def run(ctx, engine, instruction, words, stall):
+    code = int.from_bytes(encode(instruction), "little") & (1 << 32 * words) - 1
+    ctx.set(engine.unit.instruction, code)
+    ctx.set(engine.unit.start, 1)
+    await ctx.tick()
+    ctx.set(engine.unit.start, 0)
+    while not ctx.get(engine.unit.done):
+        ctx.set(engine.stall, stall.random() < 0.3)
+        await ctx.tick()
+    await ctx.tick().repeat(2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", CASES)
+def test_random_instructions(simulate, kind, seed):
+    rng = np.random.default_rng(100 + seed)
+    instruction = Instruction(kind, **CASES[kind](rng))
+    formats = ["bfp8"] * 4
+    for region, name in enumerate(VIEWS[kind]):
+        formats[region] = FORMAT_NAMES[getattr(instruction, name)]
+    formats[2] = FORMAT_NAMES[instruction.out_format]
+    weight_format = FORMAT_NAMES[instruction.weight_format] if kind == "convolve" else "bfp8"
+    memory, engine, found = filled(rng, formats, weight_format), Engine(UNIT[kind]), {}
+
+    async def bench(ctx):
+        await fill(ctx, engine, memory, formats, weight_format)
+        await run(ctx, engine, instruction, unit_words(UNIT[kind]), np.random.default_rng(seed))
+        found["blocks"] = [ctx.get(engine.blocks.data[a]) for a in range(128)]
+        found["words"] = [ctx.get(engine.words.data[a]) for a in range(512)]
+
+    simulate(engine, bench, deadline=40_000)
+    execute(memory, [instruction])
+    expected = [
+        aligned(m, e, formats[a // REGION])
+        for a, (m, e) in enumerate(zip(memory.mantissas, memory.exponents, strict=True))
+    ]
+    assert found["blocks"] == expected
+    assert b"".join(word.to_bytes(16, "little") for word in found["words"]) == memory.vectors.tobytes()
