@@ -10,29 +10,39 @@ from gatecast.errors import FileError
 def write_whole(path: Path, parts: Iterable[bytes | memoryview], what: str = "File") -> None:
     """Write `parts`, one after the other, to a temporary name beside `path`, then rename it.
 
-    An old file stays until the new one is on the disk; a failure leaves nothing behind.
+    An old file stays until the new one is on the disk; a failure leaves nothing behind. A link stays a link:
+    the file it leads to is replaced. What is no file, such as /dev/null or a pipe, is written to as it is.
 
     Raises
     ------
     FileError
         The file cannot be written; `what` and the path are named.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))
     try:
-        try:
-            with temporary.open("wb") as file:
+        if target.exists() and not target.is_file():
+            with target.open("wb") as file:
                 file.writelines(parts)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        else:
+            _replace(target, parts)
     except OSError as error:
         raise FileError(
             f"{what} {path} cannot be written: {error.strerror or error}",
             hint="Check that the folder exists, may be written, and has room.",
         ) from error
+
+
+def _replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

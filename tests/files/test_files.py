@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,33 @@ def test_another_error_leaves_nothing_behind_either(tmp_path):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileError, match=r"File .*no/a.bin cannot be written: No such file or directory"):
         write_whole(tmp_path / "no" / "a.bin", [b""])
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(pipe, [b"one", b"two"])
+        assert os.read(reader, 10) == b"onetwo"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    file, link = tmp_path / "folder" / "a.bin", tmp_path / "link"
+    file.write_bytes(b"old")
+    link.symlink_to(file)
+    write_whole(link, [b"new"])
+    assert link.is_symlink() and file.read_bytes() == b"new"
+    assert os.listdir(file.parent) == ["a.bin"]
+
+
+@pytest.mark.parametrize("name", ["", "."])
+def test_a_folder_is_no_file_to_write(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError, match=r"File \. cannot be written: Is a directory"):
+        write_whole(Path(name), [b""])
+    assert os.listdir(tmp_path) == []
