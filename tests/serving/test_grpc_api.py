@@ -374,6 +374,14 @@ def test_the_same_input_twice_under_two_names_is_refused(both, predict_request):
     assert (code, "Missing but required: {y}." in text) == ("INVALID_ARGUMENT", True)
 
 
+def test_the_only_input_is_not_taken_from_two(running, predict_request):
+    assert running.refused(PREDICT, predict_request({"a": [b"1"], "b": [b"2"]})) == (
+        "INVALID_ARGUMENT",
+        "input size does not match signature: 2!=1 len({a,b}) != len({images}). "
+        "Sent extra: {}. Missing but required: {}.",
+    )
+
+
 def test_an_original_client_gets_a_request_id(running, predict_request):
     call = running.channel.unary_unary(PREDICT.path, request_serializer=PREDICT.request.SerializeToString)
     _, unnamed = call.with_call(predict_request({"a": [b"1"]}), timeout=20)

@@ -105,13 +105,14 @@ def test_a_version_that_cannot_be_loaded_ends_and_others_serve(folder, opened, c
     assert refusal(models.find, "m", 7)[0] is Code.NOT_FOUND
 
 
-def test_a_model_without_any_version_that_loads_is_an_error(folder):
+def test_a_model_without_any_version_that_loads_is_an_error(folder, caplog):
     def fail(path):
         raise DeviceError("Device fpga must be connected, but is not")
 
     models = Models([ModelSource("m", folder)], fail)
     with pytest.raises(DeviceError, match="must be connected"):
         models.load()
+    assert caplog.messages == []  # the error is told once, by whoever catches it
 
 
 def test_unloading_closes_each_session_once(folder, opened):
@@ -129,6 +130,7 @@ def test_a_path_that_is_absent_is_refused(tmp_path):
     assert str(error.value) == (
         f"Model m must be a .gcast file or a folder of versions, but {tmp_path / 'x.gcast'} is absent"
     )
+    assert error.value.hint == "Check the path."
 
 
 def test_a_folder_without_versions_is_refused_with_a_hint(tmp_path):

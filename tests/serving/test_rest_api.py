@@ -212,6 +212,26 @@ def test_a_body_over_the_limit_without_a_length_is_refused(serve, classifier):
     )
 
 
+@pytest.mark.parametrize("length", ["Content-Length: 8000000", "Transfer-Encoding: chunked"])
+def test_a_caller_who_sends_all_before_it_reads_gets_the_answer_too(serve, classifier, length):
+    running = serve({"classifier": classifier()}, rest=True, request_bytes=100)
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode()
+    body = bytes(8_000_000)
+    if "chunked" in length:
+        body = b"7a1200\r\n" + body + b"\r\n0\r\n\r\n"
+    assert raw(running.server.rest_port, head + body)[0] == 413
+
+
+def test_the_connection_of_a_refused_body_is_closed(serve, classifier):
+    running = serve({"classifier": classifier()}, rest=True, request_bytes=100)
+    connection = http.client.HTTPConnection("127.0.0.1", running.server.rest_port, timeout=20)
+    connection.request("POST", PREDICT, bytes(1000))
+    reply = connection.getresponse()
+    assert (reply.status, reply.getheader("connection")) == (413, "close")
+    connection.close()
+    assert running.get(PREDICT, ONE)[0] == 200
+
+
 def test_a_body_that_does_not_arrive_in_time_is_refused(serve, classifier):
     running = serve({"classifier": classifier()}, rest=True, timeout_s=0.1)
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{{".encode()

@@ -62,7 +62,7 @@ def bind_names(target: Target, names: Collection[str]) -> dict[str, TensorSpec]:
     specs = {spec.name: spec for spec in target.signature.inputs}
     bound = {name: specs.get(_input_name(target, name), None) for name in names}
     found = {name: spec for name, spec in bound.items() if spec is not None}
-    if len(found) == len(names) and {spec.name for spec in found.values()} == set(specs):
+    if len(found) == len(names) == len(specs) and {spec.name for spec in found.values()} == set(specs):
         return found
     extra, missing = set(names) - set(found), set(specs) - {spec.name for spec in found.values()}
     raise RefusalError(

@@ -96,7 +96,6 @@ class ModelVersion:
         try:
             self.session = open_session(self.path)
         except GatecastError as error:
-            logger.error("Model %s version %d could not be loaded: %s", self.name, self.number, error)
             self.error, self.state = error, State.END
         else:
             self.state = State.AVAILABLE
@@ -158,9 +157,14 @@ class Models:
         for versions in self._versions.values():
             for version in versions.values():
                 version.load(self._open_session)
-            errors = [version.error for version in versions.values() if version.error]
-            if len(errors) == len(versions):
-                raise errors[-1]
+            failed = [version for version in versions.values() if version.error]
+            fatal = failed.pop() if len(failed) == len(versions) else None
+            for version in failed:
+                logger.error(
+                    "Model %s version %d could not be loaded: %s", version.name, version.number, version.error
+                )
+            if fatal and fatal.error:
+                raise fatal.error
 
     def unload(self) -> None:
         """Unload every version."""
@@ -221,7 +225,8 @@ def find_versions(source: ModelSource) -> dict[int, Path]:
         return {1: path}
     if not path.is_dir():
         raise FileError(
-            f"Model {source.name} must be a .gcast file or a folder of versions, but {path} is absent"
+            f"Model {source.name} must be a .gcast file or a folder of versions, but {path} is absent",
+            hint="Check the path.",
         )
     folders = {
         int(entry.name): entry for entry in path.iterdir() if entry.is_dir() and entry.name.isdecimal()

@@ -1,6 +1,7 @@
 """The REST face: TensorFlow Serving's paths and JSON, and the labels, over the data plane."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -12,7 +13,7 @@ from google.protobuf import json_format
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gatecast.errors import RequestError, ServingError
 from gatecast.protocol import ModelSpec
@@ -31,6 +32,9 @@ _ABOUT = re.compile(_MODEL + r"(?:/(?P<about>metadata|labels))?", re.IGNORECASE)
 
 TOO_LARGE = 413
 TOO_SLOW = 408
+LINGER_S = 2.0
+"""How long the rest of a refused body is read and dropped: a caller who still sends would see a reset
+connection instead of the answer."""
 
 
 class RestApi:
@@ -48,7 +52,10 @@ class RestApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every error is JSON with the key `error`."""
         response = await self._respond(Request(scope, receive))
-        await response(scope, receive, send)
+        if response.status_code == TOO_LARGE:
+            await _send_lingering(response, scope, receive, send)
+        else:
+            await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
         path = request.scope["raw_path"].decode("latin-1")
@@ -133,6 +140,21 @@ async def _body(request: Request, limit: int, timeout_s: float) -> bytes:
     except TimeoutError:
         raise _BodyError(TOO_SLOW, f"Request must arrive within {timeout_s:.3g} s") from None
     return bytes(body)
+
+
+async def _send_lingering(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send an answer before the request's end, and close once the caller has sent it or the time is over."""
+
+    async def send_unfinished(message: Message) -> None:
+        await send({**message, "more_body": True} if message["type"] == "http.response.body" else message)
+
+    response.headers["connection"] = "close"
+    await response(scope, receive, send_unfinished)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while (await receive()).get("more_body", False):
+                pass
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _spec(match: re.Match[str]) -> Spec:
