@@ -80,6 +80,14 @@ def test_verilog_is_written_once_for_each_architecture(tmp_path):
     assert written == ["tiny", "tiny", "ecp5_85f"]
 
 
+def test_memories_of_zeros_are_set_in_a_loop():
+    lines = "".join(f"    words[{i}] = 8'h00;\n" for i in range(20))
+    other = "    words[0] = 8'h01;\n    words[1] = 8'h00;\n"
+    assert build.shorter(f"a\n{lines}b\n{other}") == (
+        f"a\n    for (int i = 0; i <= 19; i++) words[i] = 0;\nb\n{other}"
+    )
+
+
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("GATECAST_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))

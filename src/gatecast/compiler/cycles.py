@@ -3,9 +3,9 @@
 docs/guides/rtl.md says how these units work, and what is left out here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from gatecast.isa import (
 )
 from gatecast.numerics import BLOCK_SIZE
 
-from .tile_cycles import OPERATION, convolve_cycles, products_cycles, tail_cycles
+from .tile_cycles import blocks_cycles, convolve_cycles, products_cycles, tail_cycles
 
 BEAT_BYTES = 16
 PIECE_BYTES = 32
@@ -30,8 +30,10 @@ PIECE_BYTES = 32
 _FLOAT32 = 1  # number of the format
 _READ = 2  # cycles from a request to on-chip memory to its answer
 _WORD_BYTES = 16  # of vector memory
-_OPERANDS = 7  # cycles from a unit's first request for an operand to its first row
+_OPERANDS = 6  # cycles from a unit's first request for an operand to its first row
 _PITCH_BITS = 24  # of the product that `load` and `store` make first
+
+_ACTIVATION_PASSES = {Activation.LEAKY_RELU: 2, Activation.HARD_SIGMOID: 2, Activation.HARD_SWISH: 3}
 
 Starts = npt.NDArray[np.int64]
 
@@ -43,7 +45,7 @@ class Cost:
     Parameters
     ----------
     before, after : float
-        Cycles before its first and after its last beat of external memory; `before` is all where there is none.
+        Cycles before its first and after its last beat of external memory; all of them if there is none.
     beats : int
         Of external memory.
     pace : float
@@ -71,21 +73,20 @@ def _nothing(instruction: Instruction, sizes: Architecture) -> Cost:
 def _load(instruction: Instruction, sizes: Architecture) -> Cost:
     """Of each block its mantissas, then its exponent; of each vector its quarters."""
     values, exponents = _planes(instruction)
-    vector = instruction.out_format == _FLOAT32
     beats = _cut(values, external_map(instruction).element_bytes, PIECE_BYTES) + len(exponents)
-    return Cost(products_cycles(_PITCH_BITS), beats, after=6, pace=2 if vector else 1, reads=True)
+    return Cost(products_cycles(_PITCH_BITS), beats, after=1, reads=True)
 
 
 def _store(instruction: Instruction, sizes: Architecture) -> Cost:
     """Read a block, write its beats, then its exponent; then the next block."""
     values, exponents = _planes(instruction)
-    before = products_cycles(_PITCH_BITS) + _READ + 2
+    before = products_cycles(_PITCH_BITS) + _READ
     if instruction.in_format == _FLOAT32:
         beats = len(values) * 128 // _WORD_BYTES
-        return Cost(before, beats, after=2, pace=_READ + 2)
+        return Cost(before, beats, pace=_READ + 2)
     mantissas = int(_spans(values, external_map(instruction).element_bytes).sum())
     beats = mantissas + len(exponents)
-    return Cost(before, beats, after=2, pace=(mantissas + len(values) * (_READ + 3)) / beats)
+    return Cost(before, beats, pace=(mantissas + len(values) * (_READ + 3)) / beats)
 
 
 def _planes(instruction: Instruction) -> tuple[Starts, Starts]:
@@ -105,12 +106,12 @@ def _weights(instruction: Instruction, sizes: Architecture) -> Cost:
     panels = instruction.offset + np.arange(instruction.count, dtype=np.int64) * whole
     lanes = (panels[:, None] + np.arange(BLOCK_SIZE) * block).ravel()
     beats = int(_spans(lanes, block).sum() + _spans(panels + BLOCK_SIZE * block, BLOCK_SIZE).sum())
-    return Cost(1, beats, after=6, reads=True)
+    return Cost(0, beats, after=1, reads=True)
 
 
 def _constants(instruction: Instruction, sizes: Architecture) -> Cost:
     vectors = instruction.offset + np.arange(instruction.count, dtype=np.int64) * 128
-    return Cost(1, _cut(vectors, 128, PIECE_BYTES), after=6, reads=True)
+    return Cost(0, _cut(vectors, 128, PIECE_BYTES), after=2, reads=True)
 
 
 def _cut(starts: Starts, size: int, most: int) -> int:
@@ -129,40 +130,34 @@ def _convolve(instruction: Instruction, sizes: Architecture) -> Cost:
 
 def _pool(instruction: Instruction, sizes: Architecture) -> Cost:
     """A pass for each tap inside the map, and one for the factor."""
-    inside = _inside(instruction, "y", "rows") * _inside(instruction, "x", "columns")
-    factor = prod((instruction.out_rows, instruction.out_columns)) * (
-        instruction.operation == PoolOperation.AVERAGE
-    )
-    return _vector(instruction, sizes, (inside + factor) * instruction.out_blocks, 0)
+    inside = np.outer(_inside(instruction, "y", "rows"), _inside(instruction, "x", "columns")).ravel()
+    passes = inside + (instruction.operation == PoolOperation.AVERAGE)
+    return _vector(sizes, np.repeat(passes, instruction.out_blocks).tolist(), _OPERANDS + 2)
 
 
-def _inside(instruction: Instruction, axis: str, part: str) -> int:
-    """Taps inside the map along one axis, of all outputs along it."""
-    first = getattr(instruction, f"in_{axis}") + np.arange(getattr(instruction, f"out_{part}")) * getattr(
-        instruction, f"stride_{axis}"
-    )
+def _inside(instruction: Instruction, axis: str, part: str) -> Starts:
+    """Taps inside the map along one axis, for each output along it."""
+    outputs, stride = getattr(instruction, f"out_{part}"), getattr(instruction, f"stride_{axis}")
+    first = getattr(instruction, f"in_{axis}") + np.arange(outputs, dtype=np.int64) * stride
     last = first + getattr(instruction, f"kernel_{part}")
-    return int((np.minimum(last, getattr(instruction, f"in_{part}")) - np.maximum(first, 0)).sum())
+    stored: int = getattr(instruction, f"in_{part}")
+    inside: Starts = np.minimum(last, stored) - np.maximum(first, 0)
+    return inside
 
 
 def _map(instruction: Instruction, sizes: Architecture) -> Cost:
     """A pass for each operand and each operation behind."""
-    activation = Activation(instruction.activation)
     passes = 1 + (instruction.operation != MapOperation.COPY) + 2 * instruction.has_scale
-    passes += {Activation.LEAKY_RELU: 2, Activation.HARD_SIGMOID: 2, Activation.HARD_SWISH: 3}.get(
-        activation, 0
-    )
+    passes += _ACTIVATION_PASSES.get(Activation(instruction.activation), 0)
     blocks = prod((instruction.out_rows, instruction.out_columns, instruction.out_blocks))
-    return _vector(instruction, sizes, passes * blocks, blocks)
+    return _vector(sizes, [passes] * blocks, _OPERANDS)
 
 
-def _vector(instruction: Instruction, sizes: Architecture, passes: int, blocks: int) -> Cost:
-    """`passes` of all blocks together; `blocks` in the making limit how fast single passes follow each other."""
+def _vector(sizes: Architecture, passes: Iterable[int], operands: int) -> Cost:
     rows = BLOCK_SIZE // sizes.vector_values
-    one = rows + max(0, OPERATION + 1 - rows)
-    busy = max(passes * one, ceil(blocks * (2 * rows + OPERATION) / 2))
     bits = max((sizes.activation_blocks - 1).bit_length(), (sizes.vectors - 1).bit_length())
-    return Cost(products_cycles(bits) + _OPERANDS + busy + tail_cycles(rows))
+    busy = blocks_cycles(passes, rows)
+    return Cost(products_cycles(bits) + operands + busy + tail_cycles(rows))
 
 
 _COSTS: dict[str, Callable[[Instruction, Architecture], Cost]] = {

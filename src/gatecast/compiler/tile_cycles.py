@@ -6,6 +6,7 @@ and input block. Meanwhile the epilogue takes the sums of earlier groups, block 
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gatecast.isa import Architecture, Instruction, sum_steps
@@ -22,16 +23,35 @@ _FINISH = 2  # from the accumulator to the result memory
 _SUMS = 5  # from there to the first row of the epilogue
 _WORD = 3  # least cycles between two words of the result memory
 _WORD_VALUES = 4
+_EMPTY = 33  # cycles from the last step until partial sums may be set, beside the lanes' skew
 
 
 def products_cycles(bits: int) -> int:
     """Cycles from an instruction's start until the strides that it multiplies, bit by bit, are known."""
-    return bits + 2
+    return bits + 1
+
+
+def blocks_cycles(passes: Iterable[int], rows: int) -> float:
+    """Cycles from the first row of a unit's first block to its last one, with so many passes a block.
+
+    A block's last pass begins only when the block before the one before is encoded: two are in the making.
+    """
+    one = pass_cycles(rows)
+    now, encoded = 0.0, (0.0, 0.0)
+    for count in passes:
+        last = max(now + (count - 1) * one, encoded[0])
+        now, encoded = last + one, (encoded[1], last + 2 * rows + OPERATION)
+    return now
+
+
+def pass_cycles(rows: int) -> int:
+    """Cycles of one operation on a block; the next one needs its results."""
+    return max(rows, OPERATION + 1)
 
 
 def tail_cycles(rows: int) -> int:
-    """Cycles from the last row of a unit's last block into its operation until the block is written."""
-    return OPERATION + 1 + rows + 3 + 3
+    """Cycles from the end of a unit's last pass until its last block is written."""
+    return OPERATION + rows + 5
 
 
 @dataclass(frozen=True)
@@ -61,8 +81,10 @@ def shape_of(instruction: Instruction, sizes: Architecture) -> Shape:
     rows, passes = BLOCK_SIZE // sizes.epilogue_values, BLOCK_SIZE // sizes.lanes
     word = max(_WORD, sizes.lanes // sizes.epilogue_values)
     operations = 1 + 2 * instruction.has_scale + (instruction.residual_format != 0)
-    one = rows + max(0, OPERATION + 1 - rows)
-    gather = max(one, passes * word)
+    one = pass_cycles(rows)
+    # While other operations run, the first sums of the next block are fetched.
+    ahead = 0 if operations == 1 else word - sizes.lanes // sizes.epilogue_values + 1
+    gather = max(one, passes * word - ahead)
     epilogue = max(gather + (operations - 1) * one, (2 * rows + OPERATION) / 2)
     return Shape(passes, sum_steps(instruction), epilogue, (passes - 1) * word)
 
@@ -112,7 +134,8 @@ def convolve_cycles(instruction: Instruction, sizes: Architecture) -> int:
             filled += pixels
             turns = max(pixels, sizes.adder_latency)
             taken = ring.take(pixels, max(free, filled))
-            free = taken + 2 + shape.passes * (1 + shape.steps * turns + _resume(i, sizes, pixels))
+            since = taken + 2 - free if free > start else float("inf")  # since the last step's turn
+            free = taken + 2 + shape.passes * (1 + shape.steps * turns) + _resumed(i, sizes, pixels, since)
             first = free - 1 - turns + to_sums
             begins = max(epilogue, first)
             ring.freed.append((begins + shape.held, shape.epilogue, pixels))
@@ -121,12 +144,18 @@ def convolve_cycles(instruction: Instruction, sizes: Architecture) -> int:
     return round(epilogue + tail_cycles(BLOCK_SIZE // sizes.epilogue_values))
 
 
-def _resume(instruction: Instruction, sizes: Architecture, pixels: int) -> int:
-    """Cycles of a pass in which the partial sums of a group are read, once the lanes are empty."""
+def _resumed(instruction: Instruction, sizes: Architecture, pixels: int, since: float) -> float:
+    """Cycles of a group in which partial sums are read, each time after the lanes have emptied.
+
+    `since` is how long ago the last step was when the first pass could begin.
+    """
     if not instruction.resume:
         return 0
-    empty = 32 + sizes.lanes // 4 + _PLACE
-    return empty + pixels * (sizes.lanes // _WORD_VALUES + 2)
+    bubbles = max(0, sizes.adder_latency - pixels)
+    empty = max(0, _EMPTY + sizes.lanes // 4 - bubbles)
+    passes = BLOCK_SIZE // sizes.lanes
+    read = pixels * (sizes.lanes // _WORD_VALUES + 2)
+    return passes * read + (passes - 1) * empty + max(0, empty - since)
 
 
 def _groups(pixels: int, most: int) -> list[int]:
