@@ -215,7 +215,8 @@ def test_a_body_over_the_limit_without_a_length_is_refused(serve, classifier):
 
 def test_a_caller_who_sends_all_before_it_reads_gets_the_answer_too(serve, classifier):
     running = serve({"classifier": classifier()}, rest=True, request_bytes=100)
-    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n".encode()
+    fields = "Host: x\r\nConnection: close\r\nContent-Length: 400000"
+    head = f"POST {PREDICT} HTTP/1.1\r\n{fields}\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", running.server.rest_port), timeout=20) as connection:
         connection.sendall(head)
         for _ in range(4):
