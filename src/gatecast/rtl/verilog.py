@@ -1,5 +1,7 @@
 """Verilog of the NPU."""
 
+import re
+
 from amaranth.back import verilog
 from amaranth.lib import wiring
 
@@ -8,6 +10,9 @@ from ..isa import architecture as named_architecture
 from .lane import Lane, LaneDesign
 from .limits import check_limits
 from .top import Npu
+
+_ZEROS = re.compile(r"^  initial begin\n(?: +\S+ ?\[\d+\] = \d+'h0+;\n)+  end\n", re.MULTILINE)
+"""Memories set to 0, word by word: nothing reads what was not written, and tools take long over it."""
 
 
 def write_verilog(architecture: Architecture | str, multipliers: int = 32, cells: bool = False) -> str:
@@ -37,4 +42,4 @@ def write_verilog(architecture: Architecture | str, multipliers: int = 32, cells
 
 def _verilog(component: wiring.Component, name: str) -> str:
     text: str = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
-    return text
+    return _ZEROS.sub("", text)
