@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Protocol
 
+# Official builds of ONNX Runtime report to their maker unless told not to before they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
