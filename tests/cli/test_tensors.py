@@ -25,6 +25,15 @@ def test_a_truncated_array_is_refused(tmp_path, keep):
         read_input(path)
 
 
+@pytest.mark.parametrize("shape", ["(10**12,)", "(1000000000000,)", "((((", "(-1,)", "(1,", "'"])
+def test_an_array_whose_header_lies_is_refused(tmp_path, shape):
+    path = tmp_path / "x.npy"
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(64))
+    with pytest.raises(FileError, match="must be a whole .npy array of numbers, but: "):
+        read_input(path)
+
+
 def test_python_objects_are_not_unpickled(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.array([{"a": 1}], object), allow_pickle=True)

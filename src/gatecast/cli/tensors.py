@@ -1,5 +1,6 @@
 """Files that become inputs, and outputs that become files."""
 
+import tokenize
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -13,6 +14,17 @@ from gatecast.errors import FileError
 from gatecast.files import write_whole
 
 _NPY = b"\x93NUMPY"
+
+# What `numpy.load` raises for a damaged file; MemoryError where the header tells of more values than there are.
+_NOT_AN_ARRAY = (
+    ValueError,
+    EOFError,
+    OSError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
 
 
 def read_input(path: Path) -> bytes | npt.NDArray[Any]:
@@ -31,7 +43,7 @@ def read_input(path: Path) -> bytes | npt.NDArray[Any]:
         return data
     try:
         array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except _NOT_AN_ARRAY as error:
         raise FileError(
             f"Input {path} must be a whole .npy array of numbers, but: {error}",
             hint="Write it with `numpy.save`.",
