@@ -21,13 +21,19 @@ from gatecast.isa import (
 )
 from gatecast.numerics import BLOCK_SIZE
 
-from .tile_cycles import blocks_cycles, convolve_cycles, products_cycles, tail_cycles
+from .tile_cycles import (
+    FLOAT32,
+    blocks_cycles,
+    convolve_cycles,
+    inside_taps,
+    products_cycles,
+    tail_cycles,
+)
 
 BEAT_BYTES = 16
 PIECE_BYTES = 32
 """Most bytes that a unit asks of external memory at once."""
 
-_FLOAT32 = 1  # number of the format
 _READ = 2  # cycles from a request to on-chip memory to its answer
 _WORD_BYTES = 16  # of vector memory
 _OPERANDS = 6  # cycles from a unit's first request for an operand to its first row
@@ -81,7 +87,7 @@ def _store(instruction: Instruction, sizes: Architecture) -> Cost:
     """Read a block, write its beats, then its exponent; then the next block."""
     values, exponents = _planes(instruction)
     before = products_cycles(_PITCH_BITS) + _READ
-    if instruction.in_format == _FLOAT32:
+    if instruction.in_format == FLOAT32:
         beats = len(values) * 128 // _WORD_BYTES
         return Cost(before, beats, pace=_READ + 2)
     mantissas = int(_spans(values, external_map(instruction).element_bytes).sum())
@@ -130,19 +136,9 @@ def _convolve(instruction: Instruction, sizes: Architecture) -> Cost:
 
 def _pool(instruction: Instruction, sizes: Architecture) -> Cost:
     """A pass for each tap inside the map, and one for the factor."""
-    inside = np.outer(_inside(instruction, "y", "rows"), _inside(instruction, "x", "columns")).ravel()
+    inside = np.outer(inside_taps(instruction, "y", "rows"), inside_taps(instruction, "x", "columns")).ravel()
     passes = inside + (instruction.operation == PoolOperation.AVERAGE)
     return _vector(sizes, np.repeat(passes, instruction.out_blocks).tolist(), _OPERANDS + 2)
-
-
-def _inside(instruction: Instruction, axis: str, part: str) -> Starts:
-    """Taps inside the map along one axis, for each output along it."""
-    outputs, stride = getattr(instruction, f"out_{part}"), getattr(instruction, f"stride_{axis}")
-    first = getattr(instruction, f"in_{axis}") + np.arange(outputs, dtype=np.int64) * stride
-    last = first + getattr(instruction, f"kernel_{part}")
-    stored: int = getattr(instruction, f"in_{part}")
-    inside: Starts = np.minimum(last, stored) - np.maximum(first, 0)
-    return inside
 
 
 def _map(instruction: Instruction, sizes: Architecture) -> Cost:

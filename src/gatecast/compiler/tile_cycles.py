@@ -8,6 +8,10 @@ and input block. Meanwhile the epilogue takes the sums of earlier groups, block 
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
+
+import numpy as np
+import numpy.typing as npt
 
 from gatecast.isa import Architecture, Instruction, sum_steps
 from gatecast.numerics import BLOCK_SIZE
@@ -15,12 +19,12 @@ from gatecast.numerics import BLOCK_SIZE
 OPERATION = 9
 """Cycles of one float32 operation on a row of values."""
 
-_PLACE = 2  # from a step's place in the tile to its block's address
-_WEIGHTS = 3  # from there to the lanes, with the block and the weights
-_DOT = 7  # products of a block and their sum
-_ACCUMULATOR = 2  # from the dot product to the adder's loop
-_FINISH = 2  # from the accumulator to the result memory
-_SUMS = 5  # from there to the first row of the epilogue
+FLOAT32 = 1
+"""Number of the format; those of blocks are larger."""
+
+# From a step's turn: its block's address, the block and its weights, the dot product, the adder's loop beside
+# its latency, the result memory, the first row of the epilogue; less one for the first group of four lanes.
+_TO_SUMS = 2 + 3 + 7 + 2 - 1 + 2 + 5 - 1
 _WORD = 3  # least cycles between two words of the result memory
 _WORD_VALUES = 4
 _EMPTY = 33  # cycles from the last step until partial sums may be set, beside the lanes' skew
@@ -68,12 +72,15 @@ class Shape:
         Cycles for a block.
     held : int
         Cycles from the start of a block in the epilogue until its sums are read.
+    spare : float
+        Cycles of `epilogue` in which a block waits for the writer of blocks.
     """
 
     passes: int
     steps: int
     epilogue: float
     held: int
+    spare: float
 
 
 def shape_of(instruction: Instruction, sizes: Architecture) -> Shape:
@@ -85,8 +92,9 @@ def shape_of(instruction: Instruction, sizes: Architecture) -> Shape:
     # While other operations run, the first sums of the next block are fetched.
     ahead = 0 if operations == 1 else word - sizes.lanes // sizes.epilogue_values + 1
     gather = max(one, passes * word - ahead)
-    epilogue = max(gather + (operations - 1) * one, (2 * rows + OPERATION) / 2)
-    return Shape(passes, sum_steps(instruction), epilogue, (passes - 1) * word)
+    work = gather + (operations - 1) * one
+    epilogue = max(work, (2 * rows + OPERATION) / 2)
+    return Shape(passes, sum_steps(instruction), epilogue, (passes - 1) * word, epilogue - work)
 
 
 @dataclass
@@ -112,36 +120,43 @@ class Ring:
 def convolve_cycles(instruction: Instruction, sizes: Architecture) -> int:
     """Cycles from the start of a `convolve` until its last block is written."""
     i, shape = instruction, shape_of(instruction, sizes)
-    most = i.interleave or sizes.max_interleave
-    groups = _groups(i.out_rows * i.out_columns, most)
+    groups = _groups(i.out_rows * i.out_columns, i.interleave or sizes.max_interleave)
     ring = Ring(2 << (sizes.max_interleave - 1).bit_length())
-    start = products_cycles((sizes.activation_blocks - 1).bit_length())
-    filled, free, epilogue = float(start), float(start), 0.0
-    to_sums = (
-        _PLACE
-        + _WEIGHTS
-        + _DOT
-        + _ACCUMULATOR
-        + sizes.adder_latency
-        - 1
-        + _FINISH
-        + _SUMS
-        + sizes.lanes // 4
-        - 1
-    )
-    for _ in range(i.out_blocks):
-        for pixels in groups:
-            filled += pixels
-            turns = max(pixels, sizes.adder_latency)
-            taken = ring.take(pixels, max(free, filled))
-            since = taken + 2 - free if free > start else float("inf")  # since the last step's turn
-            free = taken + 2 + shape.passes * (1 + shape.steps * turns) + _resumed(i, sizes, pixels, since)
-            first = free - 1 - turns + to_sums
-            begins = max(epilogue, first)
-            ring.freed.append((begins + shape.held, shape.epilogue, pixels))
-            epilogue = begins + pixels * shape.epilogue
-        filled = max(filled, free - turns) + 1
-    return round(epilogue + tail_cycles(BLOCK_SIZE // sizes.epilogue_values))
+    start = float(products_cycles((sizes.activation_blocks - 1).bit_length()))
+    to_sums = _TO_SUMS + sizes.adder_latency + sizes.lanes // 4
+    delay = _share_of_reads(i, sizes) if i.residual_format > FLOAT32 else 0.0
+    filled, free, cleared, epilogue = start, start, start, 0.0
+    for number, pixels in enumerate(groups * i.out_blocks):
+        filled = max(filled, cleared) + pixels + (number > 0 and number % len(groups) == 0)
+        turns = max(pixels, sizes.adder_latency)
+        taken = ring.take(pixels, max(free, filled))
+        since = taken + 2 - free if number else inf  # cycles from the last step to where the next might be
+        work = shape.passes * (1 + shape.steps * turns)
+        work += round(delay * min(pixels, work / shape.epilogue)) if number else 0
+        cleared, free = free, taken + 2 + work + _resumed(i, sizes, pixels, since)
+        begins = max(epilogue, free - 1 - turns + to_sums)
+        ring.freed.append((begins + shape.held, shape.epilogue, pixels))
+        epilogue = begins + pixels * shape.epilogue
+    return round(epilogue - shape.spare + tail_cycles(BLOCK_SIZE // sizes.epilogue_values))
+
+
+def _share_of_reads(instruction: Instruction, sizes: Architecture) -> float:
+    """Share of the cycles of full groups in which a step reads a block, so that another reader delays it."""
+    inside = inside_taps(instruction, "y", "rows").sum() * inside_taps(instruction, "x", "columns").sum()
+    taps = instruction.kernel_rows * instruction.kernel_columns
+    pixels = instruction.out_rows * instruction.out_columns
+    group = min(pixels, instruction.interleave or sizes.max_interleave)
+    return float(inside / (taps * pixels) * min(1.0, group / sizes.adder_latency))
+
+
+def inside_taps(instruction: Instruction, axis: str, part: str) -> npt.NDArray[np.int64]:
+    """Taps inside the map along one axis, for each output along it."""
+    dilation = getattr(instruction, f"dilation_{axis}") if instruction.has(f"dilation_{axis}") else 1
+    outputs = np.arange(getattr(instruction, f"out_{part}")) * getattr(instruction, f"stride_{axis}")
+    taps = np.arange(getattr(instruction, f"kernel_{part}")) * dilation + getattr(instruction, f"in_{axis}")
+    at = outputs[:, None] + taps
+    inside: npt.NDArray[np.int64] = ((at >= 0) & (at < getattr(instruction, f"in_{part}"))).sum(axis=1)
+    return inside
 
 
 def _resumed(instruction: Instruction, sizes: Architecture, pixels: int, since: float) -> float:
