@@ -1,6 +1,7 @@
 """Files and networks that cannot be read: one clear error each, never another exception."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -305,6 +306,24 @@ def test_data_outside_the_files_folder_is_refused(tmp_path, location):
     (tmp_path / "weights.bin").write_bytes(bytes(432))
     with pytest.raises(FileError, match="Data of tensor w in a.onnx must lie in the model's folder"):
         load(with_external_data(tmp_path / "model", location))
+
+
+def test_damaged_words_about_the_data_are_refused(tmp_path):
+    good = with_external_data(tmp_path).read_bytes()
+    for old, new, text in (
+        (b"weights.bin", b"weights\xff.bin"[:11], "must lie in the model's folder, not at b'weights"),
+        (b"location", b"locatio\xff", "must lie in the model's folder, not at ''"),
+        (b"offset\x12\x010", b"offset\x12\x01x", "must be readable: invalid literal"),
+    ):
+        assert good.count(old) == 1
+        (tmp_path / "b.onnx").write_bytes(good.replace(old, new))
+        with pytest.raises(FileError, match=re.escape(text)):
+            load(tmp_path / "b.onnx")
+
+
+def test_a_device_without_an_end_is_not_read():
+    with pytest.raises(FileError, match="File /dev/zero must be a file, not a device, which has no end"):
+        load("/dev/zero")
 
 
 def test_data_behind_a_link_out_of_the_folder_is_refused(tmp_path):

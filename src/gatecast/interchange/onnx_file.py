@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, external_data_helper
+from onnx import TensorProto
 
 from gatecast.errors import FileError
 from gatecast.files import write_whole
@@ -37,6 +37,8 @@ def load(path: str | os.PathLike[str]) -> Graph:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.is_char_device():
+            raise FileError(f"File {path} must be a file, not a device, which has no end")
         if path.stat().st_size > LARGEST_FILE:
             raise FileError(f"File {path} must be smaller than 2 GiB, not {path.stat().st_size} bytes")
         return path.read_bytes()
@@ -79,12 +81,14 @@ def _read_external(model: onnx.ModelProto, path: Path) -> None:
 def _external_bytes(tensor: TensorProto, path: Path) -> bytes:
     where = f"Data of tensor {tensor.name} in {path.name}"
     try:
-        info = external_data_helper.ExternalDataInfo(tensor)
-        offset, length = int(info.offset or 0), int(info.length or 0)
+        info = {entry.key: entry.value for entry in tensor.external_data}
+        location = info.get("location", "")
+        offset, length = int(info.get("offset") or 0), int(info.get("length") or 0)
         folder = path.parent.resolve()
-        file = (folder / info.location).resolve()
-        if not info.location or not file.is_relative_to(folder):
-            raise FileError(f"{where} must lie in the model's folder, not at {info.location!r}")
+        # Text that is not UTF-8 comes as bytes.
+        file = (folder / location).resolve() if isinstance(location, str) else folder.parent
+        if not location or not file.is_relative_to(folder):
+            raise FileError(f"{where} must lie in the model's folder, not at {location!r}")
         size = int(file.stat().st_size)
         length = length or size - offset
         if offset < 0 or length < 0 or offset + length > size or length > LARGEST_FILE:
