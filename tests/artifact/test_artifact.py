@@ -156,8 +156,9 @@ def test_an_empty_file_and_a_missing_one_are_told_apart(tmp_path):
 
 
 def test_another_kind_of_file_is_told():
-    with pytest.raises(FileError, match="must begin with GCARTFCT: this is another kind of file"):
+    with pytest.raises(FileError, match="must begin with GCARTFCT: this is another kind of file") as caught:
         Artifact.from_bytes(b"\x08\x0a" * 64)
+    assert caught.value.hint == "`gatecast compile` makes artifacts from networks."
 
 
 def resealed(data: bytes, offset: int, code: str, value: int) -> bytes:

@@ -48,6 +48,41 @@ def run(folder, monkeypatch, capsys):
     return run
 
 
+USAGE = {
+    "an override given twice": (
+        ("quantize", "fashion.onnx", "-o", "q.onnx", "--override", "fc=bfp5", "--override", "fc=bfp6"),
+        "Option --override must name layer fc once.",
+    ),
+    "a model name with a slash": (
+        ("serve", "fashion.gcast", "--model_name", "a/b"),
+        "Option --model_name must be one word without / and :, not 'a/b'.",
+    ),
+    "no model name": (
+        ("serve", "fashion.gcast", "--model_name", ""),
+        "Option --model_name must be one word without / and :, not ''.",
+    ),
+    "no time": (
+        ("predict", "127.0.0.1:1", "picture.png", "--timeout", "0"),
+        "Invalid value for '--timeout': 0.0 is not in the range x>0.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_wrong_usage_is_told(run, name):
+    arguments, text = USAGE[name]
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert err.endswith(f"Error: {text}\n")
+
+
+@pytest.mark.parametrize("command", ["quantize", "compile"])
+def test_an_empty_format_is_no_format(run, command):
+    status, _, err = run(command, "fashion.onnx", "-o", "x", "--format", "")
+    assert status == 1
+    assert "error: Format must be one of bfp4, bfp5, bfp6, bfp7, bfp8, not ''\n" in err
+
+
 class TestQuantize:
     def test_the_report_as_json(self, run, folder):
         status, out, _ = run(

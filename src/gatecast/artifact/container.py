@@ -94,7 +94,10 @@ def _read_header(data: memoryview, where: str) -> tuple[int, bytes]:
         raise FileError(f"Header of {where} is truncated: it must have {_HEADER.size} bytes, not {len(data)}")
     magic, major, minor, count, size, digest, checksum = _HEADER.unpack_from(data)
     if magic != MAGIC:
-        raise FileError(f"Header of {where} must begin with {MAGIC.decode()}: this is another kind of file")
+        raise FileError(
+            f"Header of {where} must begin with {MAGIC.decode()}: this is another kind of file",
+            hint="`gatecast compile` makes artifacts from networks.",
+        )
     if zlib.crc32(data[:_CHECKED]) != checksum:
         raise FileError(f"Header of {where} is damaged: its CRC-32 does not match")
     if major != MAJOR or minor > MINOR:

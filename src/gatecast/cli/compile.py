@@ -73,7 +73,9 @@ def with_formats(graph: Graph, rounding: options.Rounding) -> Graph:
         return graph
     if graph.is_quantized and formats is None:
         return graph
-    return quantize(graph, formats or "bfp8", first=rounding.first, overrides=rounding.overrides)
+    return quantize(
+        graph, "bfp8" if formats is None else formats, first=rounding.first, overrides=rounding.overrides
+    )
 
 
 def with_interface(graph: Graph, preprocess: str | None, labels: Path | None) -> Graph:

@@ -43,8 +43,7 @@ def rounding(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def packed(formats: str | None, first: str, overrides: tuple[str, ...], **rest: Any) -> Any:
-        named = dict(pair(text, "--override") for text in overrides)
-        return command(rounding=Rounding(formats, first, named), **rest)
+        return command(rounding=Rounding(formats, first, _named(overrides)), **rest)
 
     for option in (
         click.option(
@@ -64,6 +63,15 @@ def rounding(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         packed = option(packed)
     return packed
+
+
+def _named(overrides: Sequence[str]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for layer, formats in (pair(text, "--override") for text in overrides):
+        if layer in named:
+            raise click.UsageError(f"Option --override must name layer {layer} once.")
+        named[layer] = formats
+    return named
 
 
 def pair(text: str, option: str) -> tuple[str, str]:

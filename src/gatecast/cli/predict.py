@@ -28,7 +28,13 @@ Row = tuple[int, str, float]
 @click.option(
     "--model_name", default="", help="Model to ask; without it, the only one that a Gatecast server has."
 )
-@click.option("--timeout", type=float, default=60.0, show_default=True, help="Of one call, in seconds.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Of one call, in seconds.",
+)
 @options.as_json
 def command(
     address: str, files: Sequence[Path], top: int, model_name: str, timeout: float, json_: bool

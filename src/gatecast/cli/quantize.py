@@ -25,7 +25,7 @@ def command(source: Path, output: Path, rounding: options.Rounding, inline: bool
     done.
     """
     options.refuse_overwriting(source, [output])
-    formats = rounding.formats or "bfp8"
+    formats = "bfp8" if rounding.formats is None else rounding.formats
     with working(f"Quantising {source} to {formats}"):
         graph, report = quantize_with_report(
             load(source), formats, first=rounding.first, overrides=rounding.overrides

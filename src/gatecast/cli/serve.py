@@ -1,6 +1,7 @@
 """`gatecast serve`."""
 
 import logging
+import re
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def command(path: Path, port: int, rest_api_port: int, model_name: str, host: st
     PATH is a .gcast file, or a folder with one folder for each version (1, 2, …) that holds a .gcast file;
     the newest version is served. SIGTERM and Ctrl-C finish the requests in flight, then end the server.
     """
+    if not re.fullmatch(r"[^/:\s]+", model_name):
+        raise click.UsageError(f"Option --model_name must be one word without / and :, not {model_name!r}.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     server = Server(
