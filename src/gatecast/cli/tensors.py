@@ -15,7 +15,7 @@ from gatecast.files import write_whole
 
 _NPY = b"\x93NUMPY"
 
-# What `numpy.load` raises for a damaged file; MemoryError where the header tells of more values than there are.
+# What `numpy.load` raises for a damaged file; MemoryError where the header tells of far too many values.
 _NOT_AN_ARRAY = (
     ValueError,
     EOFError,
