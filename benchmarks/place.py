@@ -1,15 +1,17 @@
 """What the NPU costs on an FPGA: place and route for an ECP5, estimated cells for others.
 
-    python benchmarks/place.py [--target ecp5_85f] [--family ecp5] [--frequency 80] [--seed 1] [--output FOLDER]
+    python benchmarks/place.py [--target ecp5_85f] [--family ecp5] [--frequency 80] [--seed 1] [--output DIR]
 
 For ecp5, yosys and nextpnr (from PyPI, extra [hardware]) place and route the whole NPU on an LFE5U-85F, speed
-grade 6, and the clock is what nextpnr's timing analysis reaches; pins are left to nextpnr. For xcup and
+grade 6, and the clock is what nextpnr's timing analysis reaches. The NPU has more ports than the chip has pins:
+registers shift them in and gather them, as a bus beside it would. For xcup and
 intel_alm yosys maps the lanes and the rest to the family's cells: an estimate, nothing is placed and no clock
 is known. Files stay in the output folder. Takes some ten minutes for ecp5.
 """
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import time
@@ -23,9 +25,9 @@ from gatecast.rtl import write_verilog
 
 LANES = {"ecp5": {"multipliers": 16, "cells": True}, "xcup": {}, "intel_alm": {}}
 SYNTHESIS = {
-    "ecp5": "synth_ecp5 -top npu -noflatten",
-    "xcup": "synth_xilinx -family xcup -top npu -noiopad",
-    "intel_alm": "synth_intel_alm -family cyclonev -top npu",
+    "ecp5": "synth_ecp5 -top pins -noflatten",
+    "xcup": "synth_xilinx -family xcup -top pins -noiopad",
+    "intel_alm": "synth_intel_alm -family cyclonev -top pins",
 }
 CELLS = {
     "ecp5": ("LUT4", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4", "MULT18X18D", "DP16KD"),
@@ -75,6 +77,39 @@ def place(folder: Path, frequency: float, seed: int) -> tuple[dict[str, str], fl
     return used, min(clock["achieved"] for clock in report["fmax"].values())
 
 
+def wrapped(verilog: str) -> str:
+    """The NPU, and around it a module of four pins: inputs are shifted in, outputs gathered to one bit."""
+    body = verilog[verilog.index("module npu(") :].partition("endmodule")[0]
+    ports = {"input": [], "output": []}
+    for way, last, name in re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", body, re.MULTILINE):
+        if name not in ("clk", "rst"):
+            ports[way].append((name, int(last or 0) + 1))
+    connections, sizes = [".clk(clk)", ".rst(rst)"], {}
+    for way, vector in (("input", "given"), ("output", "found")):
+        at = 0
+        for name, width in ports[way]:
+            connections.append(f".{name}({vector}[{at} +: {width}])")
+            at += width
+        sizes[vector] = at
+    groups = -(-sizes["found"] // 16)
+    return f"""{verilog}
+module pins(input clk, input rst, input i, output reg o);
+  reg [{sizes["given"] - 1}:0] given;
+  wire [{sizes["found"] - 1}:0] found;
+  reg [{16 * groups - 1}:0] kept;
+  reg [{groups - 1}:0] parity;
+  integer n;
+  always @(posedge clk) begin
+    given <= {{given, i}};
+    kept <= found;
+    for (n = 0; n < {groups}; n = n + 1) parity[n] <= ^kept[16 * n +: 16];
+    o <= ^parity;
+  end
+  npu npu({", ".join(connections)});
+endmodule
+"""
+
+
 def show(title: str, rows: list[tuple[str, str]]) -> None:
     """Print a table."""
     table = Table(title=title, title_justify="left")
@@ -97,7 +132,7 @@ def main() -> None:
     folder = options.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    (folder / "npu.v").write_text(write_verilog(options.target, **LANES[options.family]))
+    (folder / "npu.v").write_text(wrapped(write_verilog(options.target, **LANES[options.family])))
     cells = synthesise(options.family, folder)
     estimate = "" if options.family == "ecp5" else ", an estimate by yosys, not placed"
     show(f"{options.target} for {options.family}{estimate}", [(k, f"{v:,}") for k, v in cells.items()])

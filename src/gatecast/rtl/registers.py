@@ -195,3 +195,20 @@ def _svd_register(parent: ElementTree.Element, register: Register) -> None:
                 ("bitWidth", str(bits.width)),
             ):
                 ElementTree.SubElement(field, name).text = text
+
+
+def register_tables() -> str:
+    """Registers and reasons as Markdown, for docs/spec/npu.md."""
+    lines = ["| word | byte | register | access | |", "|---|---|---|---|---|"]
+    for r in REGISTERS:
+        bits = "; ".join(f"{b.low}{_upper(b)} `{b.name}`: {b.doc}" for b in r.bits)
+        lines.append(
+            f"| {r.word} | {4 * r.word:#04x} | `{r.name}` | {r.access} | {r.doc}{'. ' + bits if bits else ''} |"
+        )
+    lines += ["", "| `error` | |", "|---|---|"]
+    lines += [f"| {int(code)} | {text} |" for code, text in ERRORS.items()]
+    return "\n".join(lines)
+
+
+def _upper(bits: Bits) -> str:
+    return f"…{bits.low + bits.width - 1}" if bits.width > 1 else ""

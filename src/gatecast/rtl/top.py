@@ -9,6 +9,7 @@ from .block_dot import BLOCK_BITS
 from .bus import RegisterBus
 from .external import BEAT, REQUEST, MemoryMaster
 from .fetch import Fetch
+from .instructions import as_kind
 from .lane import LaneDesign
 from .load_unit import LoadUnit
 from .matrix_unit import MatrixUnit
@@ -140,7 +141,8 @@ class Core(wiring.Component):
         sections = Array([self.weights, self.workspace, self.inputs, self.outputs])
         for name in ("load", "weights", "store"):
             unit = units[name]
-            m.d.sync += unit.section.eq(sections[unit.instruction[32:34]])  # first field after the head
+            section = as_kind(unit.instruction, name).section  # `constants` has it where `weights` has it
+            m.d.sync += unit.section.eq(sections[section[:2]])
 
     def _control(self, m, units, fetch):
         m.submodules.tokens = tokens = Tokens()
