@@ -13,10 +13,10 @@ PYTEST_OPTIONS ?=
 TORCH  ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lock clean
+.PHONY: help demo test check format rtl-resnet20 lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1|/' | column -t -s '|'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
 
 demo: $(VENV)/installed ## Set up and show the whole path; MODEL=resnet50 for the real network
 	@$(BIN)/gatecast demo --model $(MODEL)
@@ -34,6 +34,9 @@ check: $(VENV)/installed-test ## Format, lint, types, import contracts, fast tes
 format: $(VENV)/installed-test ## Lay the code out, and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+rtl-resnet20: $(VENV)/installed-test ## ResNet-20 on the simulated NPU, against the reference device; needs Verilator
+	$(BIN)/python benchmarks/rtl_resnet20.py
 
 lock: ## Resolve pyproject.toml anew into the lock files; needs uv
 	$(LOCK) pyproject.toml build-requirements.in --output-file requirements.lock
