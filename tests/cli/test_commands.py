@@ -61,6 +61,22 @@ USAGE = {
         ("serve", "fashion.gcast", "--model_name", ""),
         "Option --model_name must be one word without / and :, not ''.",
     ),
+    "a label without a version": (
+        ("serve", "fashion.gcast", "--label", "stable"),
+        "Option --label must be NAME=VALUE, not 'stable'.",
+    ),
+    "a label whose version is no number": (
+        ("serve", "fashion.gcast", "--label", "stable=new"),
+        "Option --label must be NAME=VERSION with a number, not 'new'.",
+    ),
+    "a label with a slash": (
+        ("serve", "fashion.gcast", "--label", "a/b=1"),
+        "Option --label must name one word without / and :, not 'a/b'.",
+    ),
+    "a label given twice": (
+        ("serve", "fashion.gcast", "--label", "a=1", "--label", "a=2"),
+        "Option --label must name a once.",
+    ),
     "no time": (
         ("predict", "127.0.0.1:1", "picture.png", "--timeout", "0"),
         "Invalid value for '--timeout': 0.0 is not in the range x>0.",

@@ -453,6 +453,13 @@ def test_mistakes_about_status(running, name, version, expected):
     assert running.refused(GET_MODEL_STATUS, request) == expected
 
 
+def test_a_version_label_chooses_a_version(running, predict_request):
+    running.server.models.assign_label("classifier", "stable", 1)
+    request = predict_request({"images": [b"a"]}, "classifier")
+    request.model_spec.version_label = "stable"
+    assert running.call(PREDICT, request).model_spec.version.value == 1
+
+
 def test_labels_come_with_the_name_of_the_model(running):
     response = running.call(GET_LABELS, GET_LABELS.request())
     assert (list(response.labels), response.model_spec.name) == (["cat", "dog", "bird"], "classifier")

@@ -96,6 +96,39 @@ def test_a_label_needs_a_version_that_is_available(folder, opened, name, version
     )
 
 
+def test_labels_of_a_source_are_assigned_and_their_versions_loaded(folder, opened):
+    models = loaded(ModelSource("m", folder, labels={"old": 1, "new": 123}), opened)
+    assert [version.number for version in models.versions("m")] == [123, 1]
+    assert [models.find("m", label=label).number for label in ("old", "new")] == [1, 123]
+    assert models.find("m").number == 123
+
+
+def test_a_label_for_a_version_that_fails_stops_the_start(folder, opened):
+    opened["broken"] = None
+    models = Models([ModelSource("m", folder, labels={"old": 7})], opened)
+    with pytest.raises(RefusalError) as error:
+        models.load()
+    assert str(error.value).startswith("Request to assign label to version 7 of model m, which is not")
+    assert error.value.hint == "A label needs a version that is loaded; the log says why one is not."
+
+
+def test_a_label_must_name_a_version_that_is_there(folder):
+    with pytest.raises(FileError) as error:
+        Models([ModelSource("m", folder, labels={"old": 2})], lambda path: None)
+    assert str(error.value) == f"Label old of model m must name a version in {folder}, not 2"
+    assert error.value.hint == "Versions there: 1, 7, 123."
+    with pytest.raises(FileError, match="must name a version in .*any.gcast, not 2$"):
+        Models([ModelSource("m", folder / "7" / "any.gcast", labels={"old": 2})], lambda path: None)
+
+
+def test_two_folders_of_one_version_are_refused(folder):
+    (folder / "001").mkdir()
+    with pytest.raises(FileError) as error:
+        Models([ModelSource("m", folder)], lambda path: None)
+    assert str(error.value) == f"{folder} must hold one folder for version 1 of model m, not 001 and 1"
+    assert error.value.hint == "Rename one of them, or take it away."
+
+
 def test_a_version_that_cannot_be_loaded_ends_and_others_serve(folder, opened, caplog):
     opened["broken"] = None
     models = loaded(ModelSource("m", folder, "all"), opened)

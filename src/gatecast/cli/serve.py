@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,19 +27,35 @@ PORT = click.IntRange(0, 65535)
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is every network."
 )
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME=VERSION",
+    help="Name that requests may use for a version, such as stable=3. May be repeated.",
+)
 @options.device
-def command(path: Path, port: int, rest_api_port: int, model_name: str, host: str, device: str) -> None:
+def command(
+    path: Path,
+    port: int,
+    rest_api_port: int,
+    model_name: str,
+    host: str,
+    labels: Sequence[str],
+    device: str,
+) -> None:
     """Serve an artifact over gRPC and REST, as TensorFlow Serving does.
 
     PATH is a .gcast file, or a folder with one folder for each version (1, 2, …) that holds a .gcast file;
-    the newest version is served. SIGTERM and Ctrl-C finish the requests in flight, then end the server.
+    the newest version is served, and those that have a label. SIGTERM and Ctrl-C finish the requests in
+    flight, then end the server.
     """
     if not re.fullmatch(r"[^/:\s]+", model_name):
         raise click.UsageError(f"Option --model_name must be one word without / and :, not {model_name!r}.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     server = Server(
-        [ModelSource(model_name, path)],
+        [ModelSource(model_name, path, labels=_versions(labels))],
         partial(open_session, device=device),
         ServerOptions(host=host, port=port, rest_port=rest_api_port),
     )
@@ -50,3 +67,17 @@ def command(path: Path, port: int, rest_api_port: int, model_name: str, host: st
         )
     )
     say("Stopped")
+
+
+def _versions(labels: Sequence[str]) -> dict[str, int]:
+    """Version of each label; a usage error for a word that is none, or one that comes twice."""
+    versions: dict[str, int] = {}
+    for label, number in (options.pair(text, "--label") for text in labels):
+        if not re.fullmatch(r"[^/:\s]+", label):
+            raise click.UsageError(f"Option --label must name one word without / and :, not {label!r}.")
+        if not re.fullmatch(r"[0-9]{1,18}", number):
+            raise click.UsageError(f"Option --label must be NAME=VERSION with a number, not {number!r}.")
+        if label in versions:
+            raise click.UsageError(f"Option --label must name {label} once.")
+        versions[label] = int(number)
+    return versions

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -71,11 +71,14 @@ class ModelSource:
         the version's number, and it holds one ``.gcast`` file.
     versions : str
         ``latest`` loads the version with the largest number, ``all`` loads every version.
+    labels : mapping of str to int
+        Other names of versions, such as ``stable``; these versions are loaded too.
     """
 
     name: str
     path: Path
     versions: Literal["latest", "all"] = "latest"
+    labels: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -127,10 +130,11 @@ class Models:
     Raises
     ------
     FileError
-        A path holds no artifact.
+        A path holds no artifact, or not the version that a label names.
     """
 
     def __init__(self, sources: Sequence[ModelSource], open_session: OpenSession) -> None:
+        self._sources = tuple(sources)
         self._open_session = open_session
         self._labels: dict[str, dict[str, int]] = {}
         self._versions = {
@@ -147,12 +151,13 @@ class Models:
         return tuple(self._versions)
 
     def load(self) -> None:
-        """Load every version.
+        """Load every version, then assign the labels of the sources.
 
         Raises
         ------
         GatecastError
-            No version of a model could be loaded; what was loaded before stays.
+            No version of a model, or not one that a label names, could be loaded; what was loaded before
+            stays.
         """
         for versions in self._versions.values():
             for version in versions.values():
@@ -165,6 +170,9 @@ class Models:
                 )
             if fatal and fatal.error:
                 raise fatal.error
+        for source in self._sources:
+            for label, number in source.labels.items():
+                self.assign_label(source.name, label, number)
 
     def unload(self) -> None:
         """Unload every version."""
@@ -185,6 +193,7 @@ class Models:
                 Code.FAILED_PRECONDITION,
                 f"Request to assign label to version {number} of model {name}, "
                 "which is not currently available for inference",
+                hint="A label needs a version that is loaded; the log says why one is not.",
             )
         self._labels.setdefault(name, {})[label] = number
 
@@ -218,26 +227,52 @@ def find_versions(source: ModelSource) -> dict[int, Path]:
     Raises
     ------
     FileError
-        There is none, or the folder of a version does not hold exactly one.
+        There is none, a label names no version, two folders stand for one version, or the folder of a
+        version does not hold exactly one artifact.
     """
     path = source.path
     if path.is_file():
+        _check_labels(source, [1])
         return {1: path}
     if not path.is_dir():
         raise FileError(
             f"Model {source.name} must be a .gcast file or a folder of versions, but {path} is absent",
             hint="Check the path.",
         )
-    folders = {
-        int(entry.name): entry for entry in path.iterdir() if entry.is_dir() and entry.name.isdecimal()
-    }
+    folders = _folders(source)
     if not folders:
         raise FileError(
             f"{path} must hold a folder for each version of model {source.name}, such as 1, but holds none",
             hint=f"Put the artifact at {path / '1' / 'model.gcast'}, or name the .gcast file itself.",
         )
-    numbers = sorted(folders) if source.versions == "all" else [max(folders)]
+    _check_labels(source, folders)
+    numbers = sorted(folders) if source.versions == "all" else sorted({max(folders), *source.labels.values()})
     return {number: _only_artifact(folders[number]) for number in numbers}
+
+
+def _folders(source: ModelSource) -> dict[int, Path]:
+    folders: dict[int, Path] = {}
+    for entry in sorted(source.path.iterdir()):
+        if not (entry.is_dir() and entry.name.isdecimal()):
+            continue
+        first = folders.setdefault(int(entry.name), entry)
+        if first is not entry:
+            raise FileError(
+                f"{source.path} must hold one folder for version {int(entry.name)} of model {source.name}, "
+                f"not {first.name} and {entry.name}",
+                hint="Rename one of them, or take it away.",
+            )
+    return folders
+
+
+def _check_labels(source: ModelSource, numbers: Collection[int]) -> None:
+    for label, number in source.labels.items():
+        if number not in numbers:
+            known = ", ".join(str(known) for known in sorted(numbers))
+            raise FileError(
+                f"Label {label} of model {source.name} must name a version in {source.path}, not {number}",
+                hint=f"Versions there: {known}.",
+            )
 
 
 def _only_artifact(folder: Path) -> Path:

@@ -40,10 +40,12 @@ _HTTP_STATUS = {
 
 
 class RefusalError(ServingError):
-    """A request that gets no prediction; `code` says why."""
+    """A request that gets no prediction; `code` says why. The hint is empty unless it is given."""
 
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(message)
+    default_hint = ""
+
+    def __init__(self, code: Code, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
         self.code = code
 
 
@@ -57,4 +59,6 @@ class UnknownSignatureError(RefusalError):
 
 def refusal_of(error: RefusalError | RequestError) -> RefusalError:
     """Return the refusal for what a caller did wrong."""
-    return error if isinstance(error, RefusalError) else RefusalError(Code.INVALID_ARGUMENT, str(error))
+    if isinstance(error, RefusalError):
+        return error
+    return RefusalError(Code.INVALID_ARGUMENT, str(error), error.hint)
