@@ -12,6 +12,7 @@ import numpy as np
 
 from gatecast.errors import ProgramError
 from gatecast.isa import (
+    UNITS,
     Instruction,
     MapOperation,
     Port,
@@ -20,6 +21,7 @@ from gatecast.isa import (
     View,
     architecture,
     pack_inputs,
+    unit_of,
     verify,
 )
 from gatecast.numerics import FORMATS, pack
@@ -139,6 +141,9 @@ class Builder:
             exponents=port.exponents, exponent_pitch=port.exponent_pitch, pixel_pitch=port.pixel_pitch,
             **view.fields("in"), in_rows=rows, in_columns=columns, in_blocks=blocks,
         )  # fmt: skip
+        for _ in range(self.pick(0, 0, 1, 2)):
+            sync = Instruction("sync", unit=self.pick(*UNITS))
+            self.text.insert(self.number(0, len(self.text)), sync)
         text = (*linked(self.text), Instruction("end"))
         ports = {"inputs": tuple(self.inputs), "outputs": (port,)}
         return Program(TINY, text, weights=self.weights, layers=("random",), **ports)
@@ -146,7 +151,7 @@ class Builder:
 
 def linked(text):
     """The text with a wait where the unit changes, and a drain where it does not: one after the other."""
-    units = [instruction.kind.unit for instruction in text]
+    units = [unit_of(instruction) for instruction in text]
     linked = []
     for number, instruction in enumerate(text):
         before = units[number - 1 : number] if number else []
