@@ -7,7 +7,7 @@ import pytest
 
 from gatecast.client import CallError, MockTransport, PredictionClient, Retry, TensorInfo, VersionStatus
 from gatecast.client.client import _target
-from gatecast.errors import FileError, NotFoundError, RequestError, ServingError
+from gatecast.errors import FileError, GatecastError, NotFoundError, RequestError, ServingError
 from gatecast.protocol import (
     GET_LABELS,
     GET_MODEL_METADATA,
@@ -29,7 +29,7 @@ def answering(outputs):
     return MockTransport(lambda path, request: response.SerializeToString())
 
 
-def refusing(code, text="because", times=1000):
+def refusing(code, text="because", times=1000, hint=None):
     """Refuse so many times, then answer with scores."""
     refusals = iter(range(times))
     transport = answering({"scores": SCORES})
@@ -37,7 +37,7 @@ def refusing(code, text="because", times=1000):
 
     def refuse(path, request):
         if next(refusals, None) is not None:
-            raise CallError(code, text)
+            raise CallError(code, text, hint)
         return answer(path, request)
 
     return MockTransport(refuse)
@@ -317,3 +317,11 @@ def test_addresses_with_and_without_ports(address, port, target):
 def test_an_empty_address_is_refused():
     with pytest.raises(ServingError, match="Address must be HOST or HOST:PORT, not empty"):
         PredictionClient("")
+
+
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "NOT_FOUND", "INTERNAL"])
+def test_the_hint_of_the_server_is_the_hint_of_the_error(code):
+    with client_of(refusing(code, hint="Try a cat.")) as client:
+        with pytest.raises(GatecastError) as error:
+            client.predict({"images": [b"a"]})
+    assert error.value.hint == "Try a cat."

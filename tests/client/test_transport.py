@@ -8,7 +8,10 @@ from gatecast.client import CallError, GrpcTransport, MockTransport
 
 
 class Echo(grpc.GenericRpcHandler):
-    """Answers /echo/Bytes with the request, /echo/Header with a header, and refuses everything else."""
+    """Answers /echo/Bytes with the request, /echo/Header with a header, and refuses everything else.
+
+    What is refused has the request itself as its hint.
+    """
 
     def service(self, handler_call_details):
         metadata = dict(handler_call_details.invocation_metadata)
@@ -16,8 +19,12 @@ class Echo(grpc.GenericRpcHandler):
             "/echo/Bytes": lambda data, context: data,
             "/echo/Header": lambda data, context: metadata["authorization"].encode(),
         }
-        refuse = lambda data, context: context.abort(grpc.StatusCode.ABORTED, "no such echo")  # noqa: E731
-        return grpc.unary_unary_rpc_method_handler(answers.get(handler_call_details.method, refuse))
+        return grpc.unary_unary_rpc_method_handler(answers.get(handler_call_details.method, _refuse))
+
+
+def _refuse(data, context):
+    context.set_trailing_metadata((("other", "x"), ("gatecast-hint", data.decode())))
+    context.abort(grpc.StatusCode.ABORTED, "no such echo")
 
 
 @pytest.fixture
@@ -56,6 +63,24 @@ def test_a_closed_transport_opens_again(transport):
     transport.close()
     transport.close()
     assert transport.call("/echo/Bytes", b"a", 10, ()) == b"a"
+
+
+@pytest.mark.parametrize(
+    ("trailer", "hint"),
+    [
+        (b"Send%20gr%C3%B6%C3%9Fer.", "Send größer."),
+        (b"a%0D%0A%1B[31m b", "a [31m b"),
+        (b"%E2%80%AE%zz%ff", "%zz\N{REPLACEMENT CHARACTER}"),
+        (b"x" * 1000, "x" * 300),
+        (b"%00", None),
+        (b"", None),
+    ],
+)
+def test_the_hint_of_a_server_is_read_with_care(transport, trailer, hint):
+    with pytest.raises(CallError) as error:
+        transport.call("/echo/None", trailer, 10, ())
+    assert error.value.told == hint
+    assert error.value.hint == (hint or CallError.default_hint)
 
 
 def test_threads_share_one_channel(transport):

@@ -1,14 +1,17 @@
 import logging
+from urllib.parse import unquote
 
 import grpc
 import numpy as np
 import pytest
 
+from gatecast.errors import ImageError
 from gatecast.protocol import (
     GET_LABELS,
     GET_MODEL_METADATA,
     GET_MODEL_STATUS,
     HEALTH_CHECK,
+    HINT_TRAILER,
     PREDICT,
     SignatureDefMap,
     decode_tensor,
@@ -388,6 +391,30 @@ def test_an_original_client_gets_a_request_id(running, predict_request):
     _, named = call.with_call(predict_request({"images": [b"1"]}, "classifier"), timeout=20)
     assert len(dict(unnamed.initial_metadata())["request_id"]) == 36
     assert "request_id" not in dict(named.initial_metadata())
+
+
+def trailers(running, request):
+    with pytest.raises(grpc.RpcError) as error:
+        running.call(PREDICT, request)
+    return {key: value for key, value in error.value.trailing_metadata() if key == HINT_TRAILER}
+
+
+def test_a_hint_travels_beside_the_text(running, predict_request):
+    assert trailers(running, predict_request({"images": [b"bad"]}, "classifier")) == {
+        "gatecast-hint": "Send the bytes of a whole JPEG or PNG file."
+    }
+    assert trailers(running, predict_request({"images": [b"a"]}, "other")) == {}
+
+
+def test_a_hint_is_plain_ascii_and_bounded(serve, classifier, predict_request):
+    class Talkative(classifier):
+        def run(self, inputs, outputs=None):
+            raise ImageError("no", hint="größer\r\n% " + "ü" * 1000)
+
+    running = serve({"classifier": Talkative()})
+    (hint,) = trailers(running, predict_request({"images": [b"a"]}, "classifier")).values()
+    assert hint.startswith("gr%C3%B6%C3%9Fer%0D%0A%25 %C3%BC")
+    assert len(unquote(hint)) == 300
 
 
 # --- Metadata, status, labels, health

@@ -335,16 +335,17 @@ class PredictionClient:
 
 def _explained(error: CallError, address: str) -> GatecastError:
     if error.code in _CALLERS_MISTAKES:
-        return RequestError(str(error))
+        return RequestError(str(error), hint=error.told)
     if error.code == "NOT_FOUND":
-        return NotFoundError(str(error), hint=f"Ask {address} with another model name or version.")
+        hint = error.told or f"Ask {address} with another model name or version."
+        return NotFoundError(str(error), hint)
     if error.code == "UNAVAILABLE":
         text = f"No server answers at {address}: {error}"
     elif error.code == "DEADLINE_EXCEEDED":
         text = f"Server at {address} did not answer in time: {error}"
     else:
         text = f"Server at {address} answered {error.code}: {error}"
-    return CallError(error.code, text)
+    return CallError(error.code, text, error.told)
 
 
 def _target(address: str, port: int | None) -> str:

@@ -3,20 +3,28 @@
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import grpc
 
 from gatecast.errors import ServingError
+from gatecast.protocol import HINT_TRAILER
+
+LONGEST_HINT = 300
 
 Metadata = Sequence[tuple[str, str]]
 
 
 class CallError(ServingError):
-    """A call that a server refused or that did not reach one; `code` is gRPC's name of why."""
+    """A call that a server refused or that did not reach one.
 
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
+    `code` is gRPC's name of why; `told` is the server's own hint, None if it gave none.
+    """
+
+    def __init__(self, code: str, text: str, told: str | None = None) -> None:
+        super().__init__(text, told)
         self.code = code
+        self.told = told
 
 
 class Transport(Protocol):
@@ -67,11 +75,9 @@ class GrpcTransport:
     def call(self, path: str, request: bytes, timeout_s: float | None, metadata: Metadata) -> bytes:
         """Return the answer to a call; see `Transport`."""
         try:
-            answer: bytes = self._open().unary_unary(path)(
-                request, timeout=timeout_s, metadata=tuple(metadata)
-            )
+            answer: bytes = self._stub(path)(request, timeout=timeout_s, metadata=tuple(metadata))
         except grpc.RpcError as error:
-            raise CallError(error.code().name, error.details() or "") from error
+            raise CallError(error.code().name, error.details() or "", _hint(error)) from error
         return answer
 
     def close(self) -> None:
@@ -101,6 +107,15 @@ class GrpcTransport:
             else:
                 self._channel = grpc.secure_channel(self._target, self._credentials, options)
         return self._channel
+
+
+def _hint(error: Any) -> str | None:
+    """Text of the trailer with a server's hint, on one line and without control characters."""
+    for key, value in error.trailing_metadata() or ():
+        if key == HINT_TRAILER and isinstance(value, str):
+            text = unquote(value)[:LONGEST_HINT]
+            return " ".join("".join(c if c.isprintable() else " " for c in text).split()) or None
+    return None
 
 
 class MockTransport:

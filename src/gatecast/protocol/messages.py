@@ -73,3 +73,6 @@ GET_MODEL_METADATA = _method(PREDICTION_SERVICE, "GetModelMetadata")
 GET_MODEL_STATUS = _method(MODEL_SERVICE, "GetModelStatus")
 HEALTH_CHECK = _method(HEALTH_SERVICE, "Check")
 GET_LABELS = _method(LABEL_SERVICE, "GetLabels")
+
+HINT_TRAILER = "gatecast-hint"
+"""Key of the trailing metadata in which a server says what to do about a refusal, percent-encoded."""

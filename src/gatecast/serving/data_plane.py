@@ -18,7 +18,7 @@ from gatecast.errors import GatecastError, RequestError
 from gatecast.protocol import MAX_ELEMENTS
 from gatecast.serving.binding import DEFAULT_SIGNATURE, Spec, Target, bind_names, check_batch, output_keys
 from gatecast.serving.models import Models, ModelVersion, Session, State
-from gatecast.serving.refusal import Code, RefusalError, UnknownSignatureError
+from gatecast.serving.refusal import Code, RefusalError, UnknownSignatureError, refusal_of
 
 logger = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def _run(
     try:
         return target.session.run(values, outputs)
     except RequestError as error:
-        raise RefusalError(Code.INVALID_ARGUMENT, str(error)) from error
+        raise refusal_of(error) from error
     except GatecastError as error:
         logger.error("Model %s version %d failed: %s", target.version.name, target.version.number, error)
         raise RefusalError(Code.INTERNAL, str(error)) from error

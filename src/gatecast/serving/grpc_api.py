@@ -4,6 +4,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -14,6 +15,7 @@ from gatecast.protocol import (
     GET_MODEL_METADATA,
     GET_MODEL_STATUS,
     HEALTH_CHECK,
+    HINT_TRAILER,
     PREDICT,
     GetLabelsResponse,
     GetModelMetadataResponse,
@@ -28,12 +30,15 @@ from gatecast.serving.binding import Spec, Target, bind_names, check_batch, chec
 from gatecast.serving.data_plane import DataPlane, Limits
 from gatecast.serving.descriptions import signature_map, status_response
 from gatecast.serving.health import Health
-from gatecast.serving.refusal import Code, RefusalError
+from gatecast.serving.refusal import Code, RefusalError, refusal_of
 
 logger = logging.getLogger(__name__)
 
 ROUTE_HEADER = "x-ms-aml-grpc-service-route"
 LONGEST_TEXT = 1024
+LONGEST_HINT = 300
+_PLAIN = " !#$&'()*+,/:;<=>?@[]^`{|}"
+"""Characters that metadata may have as they are, besides letters and digits."""
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _UNOFFERED = (
     "/tensorflow.serving.PredictionService/Classify",
@@ -122,10 +127,9 @@ def _handler(method: Method, answer: Answer) -> Any:
             return answer(method.request.FromString(data), context)
         except DecodeError:
             _abort(context, Code.INVALID_ARGUMENT, f"Request must be a {method.request.DESCRIPTOR.full_name}")
-        except RefusalError as error:
-            _abort(context, error.code, str(error))
-        except RequestError as error:
-            _abort(context, Code.INVALID_ARGUMENT, str(error))
+        except (RefusalError, RequestError) as error:
+            refusal = refusal_of(error)
+            _abort(context, refusal.code, str(refusal), refusal.hint)
         except Exception as error:
             logger.exception("%s failed", method.path)
             _abort(context, Code.INTERNAL, f"Internal error ({type(error).__name__}); see the server's log")
@@ -140,9 +144,11 @@ def _unoffered(path: str) -> Any:
     return grpc.unary_unary_rpc_method_handler(call)
 
 
-def _abort(context: Any, code: Code, text: str) -> None:
+def _abort(context: Any, code: Code, text: str, hint: str = "") -> None:
     if len(text) > LONGEST_TEXT:
         text = text[:LONGEST_TEXT] + "...TRUNCATED"
+    if hint:
+        context.set_trailing_metadata(((HINT_TRAILER, quote(hint[:LONGEST_HINT], safe=_PLAIN)),))
     context.abort(_STATUS[int(code)], text)
 
 
