@@ -112,9 +112,11 @@ class _Model:
 
     def run(self) -> Estimate:
         self.work["fetch"].phases.extend(self._fetching())
-        while self.fetched < len(self.text) or len(self.spans) < len(self.text) - 1:
+        while True:
             while self._dispatch():
                 pass
+            if self.fetched == len(self.text) and len(self.spans) == len(self.text) - 1:
+                break
             self._advance()
         spans = tuple(self.spans[number] for number in range(len(self.text) - 1))
         return Estimate(round(self.now), spans)
