@@ -243,8 +243,11 @@ class TestRefusals:
             ),
             (
                 {"images": pixels()[:0]},
-                "Input images of small must be float32 [-1, 2, 3, 1] or encoded pictures, "
-                "not float32 [0, 2, 3, 1]",
+                "Input images of small must have at least one image, not none",
+            ),
+            (
+                {"images": np.zeros(0, np.float32)},
+                "Input images of small must have at least one image, not none",
             ),
             (
                 {"images": ["a.png"]},
@@ -295,6 +298,17 @@ class TestRefusals:
         with open_session(float_model(batch=1)) as session, pytest.raises(RequestError) as caught:
             session.run({"x": np.zeros((2, 4, 2, 3), np.float32)})
         assert str(caught.value) == "Input x of float must be float32 [1, 4, 2, 3], not float32 [2, 4, 2, 3]"
+        assert caught.value.hint == (
+            "The network was exported with a fixed batch: run its images in batches of that size, or export "
+            "it again with a free one (`dynamic_shapes` or `dynamic_axes` of torch.onnx.export)."
+        )
+
+    def test_what_is_wrong_besides_the_batch_is_not_blamed_on_it(self):
+        with open_session(float_model(batch=1)) as session:
+            for x in (np.zeros((1, 4, 2, 3)), np.zeros((2, 4, 2, 4), np.float32)):
+                with pytest.raises(RequestError) as caught:
+                    session.run({"x": x})
+                assert caught.value.hint == RequestError.default_hint
 
     def test_batches_of_two_inputs_must_agree(self):
         artifact = float_model()

@@ -16,6 +16,11 @@ Tensor = npt.NDArray[Any] | Sequence[bytes]
 Image = dict[str, Float32 | bytes]
 """One image's value for each input: the inner array, or an encoded picture."""
 
+_FIXED_BATCH = (
+    "The network was exported with a fixed batch: run its images in batches of that size, or export it again "
+    "with a free one (`dynamic_shapes` or `dynamic_axes` of torch.onnx.export)."
+)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -63,11 +68,15 @@ class Request:
             return self._pictures(port, tensor)
         array = tensor if isinstance(tensor, np.ndarray) else np.asarray(tensor)
         expected = outer_shape(self.shapes[port.value], port)
+        other_batch = _fits(array.shape, (-1, *expected[1:])) and not _fits(array.shape, expected)
+        if array.shape == (0, *expected[1:]) or array.shape == (0,):
+            raise RequestError(f"Input {port.name} of {self.model} must have at least one image, not none")
         if array.dtype != np.float32 or not _fits(array.shape, expected):
             also = " or encoded pictures" if port.image else ""
             raise RequestError(
                 f"Input {port.name} of {self.model} must be float32 {list(expected)}{also}, "
-                f"not {array.dtype} {list(array.shape)}"
+                f"not {array.dtype} {list(array.shape)}",
+                hint=_FIXED_BATCH if other_batch else None,
             )
         if self.bounded:
             array = bounded(array, f"input {port.name} of {self.model}")
@@ -90,7 +99,10 @@ class Request:
         if batch not in (None, len(tensor)) or not len(tensor):
             wanted = "at least one picture" if batch is None else f"{batch} picture(s)"
             given = len(tensor) or "none"
-            raise RequestError(f"Input {port.name} of {self.model} must have {wanted}, not {given}")
+            raise RequestError(
+                f"Input {port.name} of {self.model} must have {wanted}, not {given}",
+                hint=_FIXED_BATCH if len(tensor) else None,
+            )
         return [bytes(data) for data in tensor]
 
 
