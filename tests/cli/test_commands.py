@@ -61,6 +61,18 @@ USAGE = {
         ("serve", "fashion.gcast", "--model_name", ""),
         "Option --model_name must be one word without / and :, not ''.",
     ),
+    "formats of layers for a float artifact": (
+        ("compile", "fashion.onnx", "-o", "x.gcast", "--format", "float", "--override", "fc=bfp5"),
+        "Option --override must not be given with --format float: it has no effect.",
+    ),
+    "formats of the first layers for a float artifact": (
+        ("compile", "fashion.onnx", "-o", "x.gcast", "--format", "float", "--first", "bfp8"),
+        "Option --first must not be given with --format float: it has no effect.",
+    ),
+    "an architecture for a float artifact": (
+        ("compile", "fashion.onnx", "-o", "x.gcast", "--format", "float", "--target", "tiny"),
+        "Option --target must not be given with --format float: it has no effect.",
+    ),
     "a label without a version": (
         ("serve", "fashion.gcast", "--label", "stable"),
         "Option --label must be NAME=VALUE, not 'stable'.",
@@ -141,6 +153,15 @@ class TestCompile:
         assert run("compile", "fashion.onnx", "-o", "f.gcast", "--format", "float")[0] == 0
         _, out, _ = run("inspect", "f.gcast", "--json")
         assert [stage["kind"] for stage in json.loads(out)["stages"]] == ["image", "host"]
+
+    @pytest.mark.parametrize("option", [("--override", "fc=bfp5"), ("--first", "bfp4")])
+    def test_a_quantised_network_takes_no_other_formats(self, run, option):
+        status, _, err = run("compile", "fashion.bfp8.onnx", "-o", "q.gcast", *option)
+        assert status == 1
+        assert err.splitlines()[1:] == [
+            f"error: Network fashion must be float for `{option[0]}`, not quantised",
+            "hint: Start again from the float network.",
+        ]
 
     def test_a_failed_compilation_leaves_no_file(self, run, folder):
         status, out, err = run("compile", "fashion.onnx", "-o", "none.gcast", "--target", "huge")
@@ -303,6 +324,19 @@ class TestPredict:
         _, out, _ = self.ask(run, server, "x.npy", "--model_name", "plain", "--json")
         assert [answer["image"] for answer in json.loads(out)] == [0, 1]
 
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_what_was_answered_before_a_wrong_file_is_printed(self, run, server, options):
+        files = ("picture.png", "x.npy", "fashion.onnx", "picture.png")
+        status, out, err = self.ask(run, server, *files, "--model_name", "fashion", "--top", 1, *options)
+        assert status == 1
+        assert out.count("picture.png") == 1
+        assert out.count("x.npy") == 2
+        assert err == (
+            "error: Input images[0] of fashion: "
+            "Picture must be a JPEG or PNG file, not one that starts with 08 0a 12 08\n"
+            "hint: Send the bytes of a whole JPEG or PNG file.\n"
+        )
+
     def test_a_server_of_several_models_wants_a_name(self, run, server):
         status, out, err = self.ask(run, server, "picture.png")
         assert (status, out) == (1, "")
@@ -319,6 +353,42 @@ class TestZoo:
         told = json.loads(run("zoo", "show", "resnet50", "--json")[1])
         assert told["sources"][1]["file"] == "resnet50.tv_in1k.safetensors"
         assert len(told["sources"][1]["sha256"]) == 64
+
+    @pytest.mark.parametrize(
+        ("weights", "error", "hint"),
+        [
+            ("none.npz", "File none.npz must exist", "Check the path."),
+            (
+                "picture.png",
+                "picture.png: File must be .npz, safetensors, or a state_dict that PyTorch saved",
+                "Give a file of weights; `gatecast zoo show NAME` lists those that suit a network.",
+            ),
+            (
+                ".",
+                ". must be a file of arrays, not a folder",
+                "Give a file of weights; `gatecast zoo show NAME` lists those that suit a network.",
+            ),
+            (
+                "other.npz",
+                "Weights must be those of fashion, but conv1.weight has shape (2,), not (32, 1, 3, 3)",
+                "Give the weights of this network; `gatecast zoo show fashion` lists files that suit it.",
+            ),
+            (
+                "fashion.onnx",
+                "",
+                "Give the weights of this network; `gatecast zoo show resnet50` lists files that suit it.",
+            ),
+        ],
+    )
+    def test_weights_that_do_not_suit_come_with_a_hint(self, run, folder, weights, error, hint):
+        np.savez(folder / "other.npz", **{"conv1.weight": np.zeros(2, np.float32)})
+        network = "resnet50" if weights == "fashion.onnx" else "fashion"
+        status, _, err = run("zoo", "pull", network, "-o", "w.onnx", "--weights", weights)
+        assert status == 1
+        first, second = err.splitlines()
+        assert first.startswith(f"error: {error}")
+        assert second == f"hint: {hint}"
+        assert not (folder / "w.onnx").exists()
 
     def test_files_are_shown_with_digests(self, run):
         _, out, _ = run("zoo", "show", "resnet50")

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,39 @@ def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileError) as caught:
         read_input(tmp_path / "x.npy")
     assert str(caught.value) == f"Input {tmp_path / 'x.npy'} cannot be read: No such file or directory"
+
+
+def test_a_picture_may_have_64_mib_and_no_more(tmp_path):
+    path = tmp_path / "x.png"
+    with path.open("wb") as file:
+        file.truncate(64 * 2**20)
+    assert len(read_input(path)) == 64 * 2**20
+    with path.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(FileError) as caught:
+        read_input(path)
+    assert str(caught.value) == f"Picture {path} must have at most 67108864 bytes, not more"
+    assert caught.value.hint == "Give a JPEG or PNG file; a tensor must be an .npy file."
+
+
+def test_a_device_without_end_is_not_read_to_its_end():
+    with pytest.raises(FileError, match="^Picture /dev/zero must have at most 67108864 bytes, not more$"):
+        read_input(Path("/dev/zero"))
+
+
+def test_an_array_may_have_2_gib_and_no_more(tmp_path):
+    path = tmp_path / "x.npy"
+    with path.open("wb") as file:
+        file.truncate(2 * 2**30 + 1)  # sparse: takes no room
+    with pytest.raises(FileError) as caught:
+        read_input(path)
+    assert str(caught.value) == f"Array {path} must have at most 2147483648 bytes, not 2147483649"
+    assert caught.value.hint == "Split it along its batch dimension."
+
+
+def test_a_folder_is_told(tmp_path):
+    with pytest.raises(FileError, match=f"^Input {tmp_path} cannot be read: Is a directory$"):
+        read_input(tmp_path)
 
 
 def test_outputs_are_keyed_by_name_whatever_it_is(tmp_path):

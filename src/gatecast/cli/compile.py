@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from gatecast.artifact import Artifact
 from gatecast.compiler import compile as compile_graph
@@ -49,6 +50,8 @@ def command(
     where it runs.
     """
     options.refuse_overwriting(source, [output])
+    if rounding.formats == "float":
+        _refuse("first", "overrides", "target", beside="--format float")
     with working(f"Compiling {source} for {target}"):
         graph = with_interface(load(source), preprocess, labels)
         graph = with_formats(graph, rounding)
@@ -61,21 +64,40 @@ def command(
     say(f"Wrote {output}, {size(output.stat().st_size)}")
 
 
+def _refuse(*names: str, beside: str) -> None:
+    """Refuse options that the caller gave and that would do nothing: usage error."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in names and context.get_parameter_source(option.name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(
+                f"Option {option.opts[0]} must not be given with {beside}: it has no effect."
+            )
+
+
 def with_formats(graph: Graph, rounding: options.Rounding) -> Graph:
     """Return the graph quantised as asked for, or float as it is for ``float``; GraphError if it is not."""
     formats = rounding.formats
-    if formats == "float":
-        if graph.is_quantized:
+    if graph.is_quantized and (formats == "float" or formats is None):
+        if asked := _asked(rounding):
             raise GraphError(
-                f"Network {graph.name} must be float for `--format float`, not quantised",
+                f"Network {graph.name} must be float for `{asked}`, not quantised",
                 hint="Start again from the float network.",
             )
         return graph
-    if graph.is_quantized and formats is None:
+    if formats == "float":
         return graph
     return quantize(
         graph, "bfp8" if formats is None else formats, first=rounding.first, overrides=rounding.overrides
     )
+
+
+def _asked(rounding: options.Rounding) -> str:
+    """Return the option that asks for other formats than those of a quantised network, empty for none."""
+    if rounding.formats:
+        return f"--format {rounding.formats}"
+    if rounding.overrides:
+        return "--override"
+    return "--first" if rounding.first != "bfp8" else ""
 
 
 def with_interface(graph: Graph, preprocess: str | None, labels: Path | None) -> Graph:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from gatecast.artifact import Artifact
 from gatecast.client import PredictionClient
 from gatecast.compiler import compile as compile_graph
-from gatecast.errors import FileError
 from gatecast.graph import Graph, Signature
 from gatecast.quantization import quantize
 from gatecast.runtime import RunTime, Session, open_session
@@ -24,6 +23,7 @@ from gatecast.zoo import Sample, find_weights, load, network, samples
 
 from . import options
 from .scores import best, probabilities
+from .tensors import read_picture
 from .terminal import downloading, milliseconds, print_table, print_text, say, size
 
 Float32 = npt.NDArray[np.float32]
@@ -116,12 +116,7 @@ def command(model: str, images: Sequence[Path], formats: str, device: str) -> No
 
 def _read(images: Sequence[Path]) -> tuple[Sample, ...]:
     """Pictures of the user's, whose classes are not known."""
-    try:
-        return tuple(Sample(path.name, -1, "", path.read_bytes(), "") for path in images)
-    except OSError as error:
-        raise FileError(
-            f"Picture {error.filename} cannot be read: {error.strerror}", "Check the path."
-        ) from error
+    return tuple(Sample(path.name, -1, "", read_picture(path), "") for path in images)
 
 
 def _compile(graph: Graph, formats: str, path: Path) -> Artifact:

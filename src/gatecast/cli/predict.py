@@ -1,6 +1,6 @@
 """`gatecast predict`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatecast.client import PredictionClient
-from gatecast.errors import ServingError
+from gatecast.errors import GatecastError, ServingError
 
 from . import options
 from .scores import best
@@ -17,6 +17,7 @@ from .terminal import print_json, print_table
 
 Float32 = npt.NDArray[np.float32]
 Row = tuple[int, str, float]
+Result = tuple[str, int, list[Row]]
 
 
 @click.command("predict")
@@ -42,22 +43,32 @@ def command(
     """Send pictures to a server and print the best classes.
 
     Each FILE is a JPEG or PNG picture, or an .npy array with a batch dimension. Classes are printed by name
-    where the server knows them, else by index.
+    where the server knows them, else by index. The first FILE that fails ends the command with its error,
+    after the classes of those before it.
     """
-    with PredictionClient(address, model=model_name) as client:
-        name = client.describe(model_name).inputs[0].name if model_name else "images"
-        answers = []
-        for file in files:
-            value = read_input(file)
-            inputs = {name: [value] if isinstance(value, bytes) else value}
-            answers.append((file, _scores(client.predict(inputs, timeout=timeout), address)))
-        labels = client.labels()
-    results = [
-        (str(file), index, best(row, labels, top))
-        for file, scores in answers
-        for index, row in enumerate(scores)
-    ]
+    results: list[Result] = []
+    try:
+        with PredictionClient(address, model=model_name) as client:
+            for result in _ask(client, files, top, timeout):
+                results.append(result)
+    except GatecastError:
+        if results:
+            _print(results, json_)
+        raise
     _print(results, json_)
+
+
+def _ask(client: PredictionClient, files: Sequence[Path], top: int, timeout: float) -> Iterator[Result]:
+    name = client.describe().inputs[0].name if client.model else "images"
+    labels: tuple[str, ...] | None = None
+    for file in files:
+        value = read_input(file)
+        inputs = {name: [value] if isinstance(value, bytes) else value}
+        scores = _scores(client.predict(inputs, timeout=timeout), client.address)
+        if labels is None:
+            labels = client.labels()
+        for image, row in enumerate(scores):
+            yield str(file), image, best(row, labels, top)
 
 
 def _scores(outputs: dict[str, Float32], address: str) -> Float32:
@@ -72,7 +83,7 @@ def _scores(outputs: dict[str, Float32], address: str) -> Float32:
     return found[0].reshape(found[0].shape[0], -1)
 
 
-def _print(results: Sequence[tuple[str, int, list[Row]]], json_: bool) -> None:
+def _print(results: Sequence[Result], json_: bool) -> None:
     if json_:
         print_json(
             [

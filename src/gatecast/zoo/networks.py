@@ -21,6 +21,7 @@ from .tensor_file import read_tensors
 from .weights import Weights, find_file
 
 _DATA = Path(__file__).parent / "data"
+_OTHER_WEIGHTS = "Give the weights of this network; `gatecast zoo show {}` lists files that suit it."
 Float32 = npt.NDArray[np.float32]
 
 
@@ -99,7 +100,10 @@ class _Given:
         faults = self._faults + [f"{name} is too many" for name in self._arrays if name not in self._taken]
         if faults:
             more = f", and {len(faults) - 5} more" if len(faults) > 5 else ""
-            raise FileError(f"Weights must be those of {network}, but {', '.join(faults[:5])}{more}")
+            raise FileError(
+                f"Weights must be those of {network}, but {', '.join(faults[:5])}{more}",
+                hint=_OTHER_WEIGHTS.format(network),
+            )
 
 
 class _Seeded:
@@ -228,7 +232,8 @@ def _from_onnx(known: Network, path: Path, rule: Preprocessing) -> Graph:
     if len(inputs) != 1 or inputs[0].shape != rule.shape or graph.shapes[scores] != (len(labels),):
         raise FileError(
             f"{path} must read {rule.shape} and give {len(labels)} scores to be {known.name}, "
-            f"not {', '.join(str(value.shape) for value in inputs)} and {graph.shapes[scores]}"
+            f"not {', '.join(str(value.shape) for value in inputs)} and {graph.shapes[scores]}",
+            hint=_OTHER_WEIGHTS.format(known.name),
         )
     layers = graph.layers
     if not isinstance(graph.by_name.get(scores), Softmax):

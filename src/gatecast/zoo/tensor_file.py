@@ -35,6 +35,7 @@ _SAFETENSORS: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
+_KINDS = "Give a file of weights; `gatecast zoo show NAME` lists those that suit a network."
 # What the libraries below raise for damaged files. A size that no memory holds is damage too.
 _READING_ERRORS = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError),
@@ -57,7 +58,9 @@ def read_tensors(path: Path) -> dict[str, Float32]:
         with path.open("rb") as file:
             arrays = _read(path, file.read(16))
     except FileNotFoundError as error:
-        raise FileError(f"File {path} must exist") from error
+        raise FileError(f"File {path} must exist", hint="Check the path.") from error
+    except IsADirectoryError as error:
+        raise FileError(f"{path} must be a file of arrays, not a folder", hint=_KINDS) from error
     except FileError as error:
         raise FileError(f"{path}: {error}", hint=error.hint) from error
     except _READING_ERRORS as error:
@@ -77,7 +80,7 @@ def _read(path: Path, start: bytes) -> dict[str, Array]:
             return read_legacy_torch(file)
         if start[8:9] == b"{":
             return _read_safetensors(file.read())
-    raise FileError("File must be .npz, safetensors, or a state_dict that PyTorch saved")
+    raise FileError("File must be .npz, safetensors, or a state_dict that PyTorch saved", hint=_KINDS)
 
 
 def _read_zip(path: Path) -> dict[str, Array]:
