@@ -13,7 +13,7 @@ PYTEST_OPTIONS ?=
 TORCH  ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format rtl-resnet20 lock clean
+.PHONY: help demo test check format docs rtl-resnet20 lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -34,6 +34,9 @@ check: $(VENV)/installed-test ## Format, lint, types, import contracts, fast tes
 format: $(VENV)/installed-test ## Lay the code out, and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/installed-test ## Make docs/reference/cli.md anew from the commands
+	$(BIN)/python -m gatecast.cli.reference docs/reference/cli.md
 
 rtl-resnet20: $(VENV)/installed-test ## ResNet-20 on the simulated NPU, against the reference device; needs Verilator
 	$(BIN)/python benchmarks/rtl_resnet20.py
