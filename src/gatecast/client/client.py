@@ -111,7 +111,7 @@ class PredictionClient:
         Instead of gRPC.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         address: str,
         port: int | None = None,

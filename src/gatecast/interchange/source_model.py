@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from gatecast.errors import FileError, UnsupportedError
 
-from . import operators as _operators  # noqa: F401
+from . import operators as _operators
 from .encode_function import DOMAIN, encoded_format, outlined
 from .folding import FOLDABLE
 from .node import OPERATORS
