@@ -3,10 +3,10 @@
     python benchmarks/place.py [--target ecp5_85f] [--family ecp5] [--frequency 80] [--seed 1] [--output DIR]
 
 For ecp5, yosys and nextpnr (from PyPI, extra [hardware]) place and route the whole NPU on an LFE5U-85F, speed
-grade 6, and the clock is what nextpnr's timing analysis reaches. The NPU has more ports than the chip has pins:
-registers shift them in and gather them, as a bus beside it would. For xcup and
-intel_alm yosys maps the lanes and the rest to the family's cells: an estimate, nothing is placed and no clock
-is known. Files stay in the output folder. Takes some ten minutes for ecp5.
+grade 6, and the clock is what nextpnr's timing analysis reaches. The NPU has more ports than the chip has
+pins: registers shift them in and gather them, as a bus beside it would. For xcup and intel_alm yosys maps all
+to the family's cells: an estimate, nothing is placed and no clock is known. Files stay in the output folder.
+Takes some ten minutes for ecp5.
 """
 
 import argparse

@@ -89,6 +89,20 @@ class Users(wiring.Component):
         return m
 
 
+def watch(request, stable):
+    """Note in each cycle whether what is offered has stayed until it was taken."""
+
+    async def body(ctx):
+        before = None
+        while True:
+            offered = ctx.get(request.payload.address) if ctx.get(request.valid) else None
+            stable.append(before is None or before == offered)
+            before = offered if not ctx.get(request.ready) else None
+            await ctx.tick()
+
+    return body
+
+
 @STALLS
 def test_each_user_gets_its_own_answers(simulate, external_memory, stall):
     users, memory = Users(), external_memory(CONTENT, stall)
@@ -124,19 +138,10 @@ def test_each_user_gets_its_own_answers(simulate, external_memory, stall):
         while not ctx.get(users.third.idle) or ctx.get(users.master.request.valid):
             await ctx.tick()
 
-    async def watch(ctx):
-        """What is offered stays until it is taken."""
-        request, before = users.master.request, None
-        while True:
-            offered = ctx.get(request.payload.address) if ctx.get(request.valid) else None
-            stable.append(before is None or before == offered)
-            before = offered if not ctx.get(request.ready) else None
-            await ctx.tick()
-
     addresses = {"first": list(range(0, 200, 21)), "second": list(range(100, 220, 19))}
     benches = [bench for name in found for bench in reader(name, addresses[name])]
     serve = memory.serve(users.master.request, users.master.response)
-    simulate(users, *benches, writes, background=[serve, watch])
+    simulate(users, *benches, writes, background=[serve, watch(users.master.request, stable)])
     for name, got in found.items():
         assert got == [CONTENT[a : a + 20] for a in addresses[name]], name
     assert memory.bytes[256:416] == CONTENT[:160]

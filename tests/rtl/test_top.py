@@ -1,4 +1,4 @@
-"""The whole NPU, run through its registers: a Program, refused texts, a text that hangs, and the Program again."""
+"""The whole NPU through its registers: a Program, refused texts, one that hangs, and the Program again."""
 
 import numpy as np
 import pytest
@@ -13,17 +13,27 @@ from gatecast.rtl.top import Npu
 
 TINY, WORDS = architecture("tiny"), register_words()
 
-TEXT = """
+MAP = "rows=2 in_columns=2 in_blocks=1"
+ONE = "out_rows=1 out_columns=1 out_blocks=1"
+TEXT = f"""
 weights   format=bfp6 count=1
 constants offset=800 count=1
 end
-load      section=2 row_pitch=64 exponents=128 exponent_pitch=64 pixel_pitch=1 out=@0:2:1:bfp5 out_rows=2 out_columns=2 out_blocks=1 signal(matrix)
+load      section=2 row_pitch=64 exponents=128 exponent_pitch=64 pixel_pitch=1 {{load}} signal(matrix)
 sync      unit=weights signal(matrix)
-convolve  in=@0:2:1:bfp5 in_rows=2 in_columns=2 in_blocks=1 weight_format=bfp6 out=@8:2:1:bfp8 out_rows=2 out_columns=2 out_blocks=1 has_bias=1 activation=1 wait(load,weights) signal(vector)
-pool      operation=1 in=@8:2:1:bfp8 in_rows=2 in_columns=2 kernel_rows=2 kernel_columns=2 out=@4:1:1:float32 out_rows=1 out_columns=1 out_blocks=1 factor=0.25 wait(matrix) signal(store)
-store     section=3 row_pitch=128 pixel_pitch=1 in=@4:1:1:float32 in_rows=1 in_columns=1 in_blocks=1 wait(vector)
+convolve  in=@0:2:1:bfp5 in_{MAP} {{weights}} {{conv}} wait(load,weights) signal(vector)
+pool      operation=1 in=@8:2:1:bfp8 {{window}} {{mean}} factor=0.25 wait(matrix) signal(store)
+store     section=3 row_pitch=128 pixel_pitch=1 {{store}} wait(vector)
 end
-"""
+""".format(
+    load="out=@0:2:1:bfp5 out_rows=2 out_columns=2 out_blocks=1",
+    weights="weight_format=bfp6 has_bias=1 activation=1",
+    conv="out=@8:2:1:bfp8 out_rows=2 out_columns=2 out_blocks=1",
+    window="in_rows=2 in_columns=2 kernel_rows=2 kernel_columns=2",
+    mean=f"out=@4:1:1:float32 {ONE}",
+    store="in=@4:1:1:float32 in_rows=1 in_columns=1 in_blocks=1",
+)
+"""Runs 2 x 2 pixels of 32 channels through each unit."""
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +122,10 @@ def test_a_program_runs_and_faults_are_told(simulate, program):
     places = {"text": 0, "weights": 2048, "inputs": 4096, "outputs": 5120}
     for name, content in (("text", text), ("weights", bytes(program.weights)), ("inputs", inputs)):
         driver.memory[places[name] : places[name] + len(content)] = content
-    bad = assemble("sync unit=load\nconvolve in=@0:1:1:bfp8 in_rows=1 in_columns=1 in_blocks=1 weight_format=bfp8 "
-                   "out=@0:1:1:bfp8 out_rows=1 out_columns=1 out_blocks=1 split=1\nend")  # fmt: skip
+    split = (
+        f"in=@0:1:1:bfp8 in_rows=1 in_columns=1 in_blocks=1 weight_format=bfp8 out=@0:1:1:bfp8 {ONE} split=1"
+    )
+    bad = assemble(f"sync unit=load\nconvolve {split}\nend")
     driver.memory[6144 : 6144 + 384] = encode_text(bad)
     waits = assemble("sync unit=store wait(matrix,load)\nend")
     driver.memory[7168 : 7168 + 256] = encode_text(waits)
@@ -138,8 +150,7 @@ def test_a_program_runs_and_faults_are_told(simulate, program):
         found["again"] = await driver.run(ctx, 3 * 128, 6)
 
     simulate(driver.npu, bench, deadline=30_000, background=[driver.serve])
-    digest = [int.from_bytes(TINY.digest[4 * n : 4 * n + 4], "little") for n in (0, 3)]
-    assert found["identity"] == [IDENTITY, *digest]
+    assert found["identity"] == [IDENTITY, *np.frombuffer(TINY.digest, "<u4")[[0, 3]]]
     assert (found["prologue"], found["body"], found["again"]) == (DONE, DONE, DONE)
     assert found["outputs"] == open_device("reference").load(program).run(inputs)
     assert driver.memory[5120:5248] == found["outputs"]

@@ -61,6 +61,7 @@ class BlockDot(wiring.Component):
         return int(a.astype(np.int64) @ w.astype(np.int64))
 
     def elaborate(self, platform):
+        """Make the circuit."""
         m = Module()
         a, w = (Signal(MANTISSAS, name=name, attrs={"keep": 1}) for name in "aw")  # each lane its own copies
         m.d.sync += [a.eq(self.a), w.eq(self.w)]

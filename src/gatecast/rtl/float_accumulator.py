@@ -1,4 +1,4 @@
-"""float32 sums of integer dot products in fixed order, one rounding for each. See docs/spec/numerics.md §2."""
+"""float32 sums of integer dot products, one rounding for each. See docs/spec/numerics.md §2."""
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, signed
@@ -89,6 +89,7 @@ class FloatAccumulator(wiring.Component):
         return np.float32(total + np.float32(dot * 2.0 ** (exponent - 2 * 127 - 2 * 6)))
 
     def elaborate(self, platform):
+        """Make the circuit."""
         m = Module()
         read, *cuts = self.cuts
         addend = self._normalised(m, read)

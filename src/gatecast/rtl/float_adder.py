@@ -32,6 +32,7 @@ class FloatAdder(wiring.Component):
         return np.float32(a) + np.float32(b)
 
     def elaborate(self, platform):
+        """Make the circuit."""
         m = Module()
 
         # compare

@@ -32,6 +32,7 @@ class FloatMultiplier(wiring.Component):
         return np.float32(a) * np.float32(b)
 
     def elaborate(self, platform):
+        """Make the circuit."""
         m = Module()
         a, b = (Cat(x[:23], 1) for x in (self.a, self.b))
         nonzero = self.a[23:31].any() & self.b[23:31].any()

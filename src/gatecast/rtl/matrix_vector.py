@@ -1,4 +1,4 @@
-"""The matrix-vector unit: `lanes` output channels times one block each cycle, with its weights and results."""
+"""The matrix-vector unit: `lanes` output channels times one block a cycle, its weights and its results."""
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, memory, wiring
@@ -94,9 +94,17 @@ class MatrixVector(wiring.Component):
         return 32 + self.lanes // GROUP
 
     def elaborate(self, platform):
+        """Make the circuit."""
         m = Module()
         control = self.step
-        written = data.View(self.written.shape(), delayed(m, self.written, 1))
+        written = Signal(self.written.shape())
+        block = self.written.block
+        m.d.sync += [
+            written.eq(self.written),
+            written.block.eq(
+                Cat(sign_magnitude(block[:MANTISSAS], self.design.multipliers), block[MANTISSAS:])
+            ),
+        ]
         zero = self._later(m, self.step, ACTIVATION_LATENCY).zero
         activation = Cat(
             sign_magnitude(self.activation[:MANTISSAS], self.design.multipliers), self.activation[MANTISSAS:]
@@ -146,10 +154,9 @@ class MatrixVector(wiring.Component):
         """Weight memory of a lane, and the block that it holds while pixels take turns."""
         m.submodules[f"weights{number}"] = ram = memory.Memory(shape=BLOCK_BITS, depth=self.depth, init=[])
         write, read = ram.write_port(), ram.read_port()
-        block = written.block
         m.d.comb += [
             write.addr.eq(written.address),
-            write.data.eq(Cat(sign_magnitude(block[:MANTISSAS], self.design.multipliers), block[MANTISSAS:])),
+            write.data.eq(written.block),
             write.en.eq(written.enable & (written.lane == number)),
             read.addr.eq(control.panel),
             read.en.eq(1),

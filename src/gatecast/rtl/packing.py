@@ -11,7 +11,10 @@ FIRST_CODE = 2
 
 
 def unpacked(codes: Value, code: Value, most: int = 8) -> Value:
-    """Left-aligned mantissas, a byte each, of packed ones; `code` is the format's number, of `most` bits at most."""
+    """Left-aligned mantissas, a byte each, of packed ones.
+
+    `code` is the format's number; formats have `most` bits at most.
+    """
     found = []
     for bits in BITS:
         bits = min(bits, most)

@@ -202,9 +202,8 @@ def register_tables() -> str:
     lines = ["| word | byte | register | access | |", "|---|---|---|---|---|"]
     for r in REGISTERS:
         bits = "; ".join(f"{b.low}{_upper(b)} `{b.name}`: {b.doc}" for b in r.bits)
-        lines.append(
-            f"| {r.word} | {4 * r.word:#04x} | `{r.name}` | {r.access} | {r.doc}{'. ' + bits if bits else ''} |"
-        )
+        doc = r.doc + (f". {bits}" if bits else "")
+        lines.append(f"| {r.word} | {4 * r.word:#04x} | `{r.name}` | {r.access} | {doc} |")
     lines += ["", "| `error` | |", "|---|---|"]
     lines += [f"| {int(code)} | {text} |" for code, text in ERRORS.items()]
     return "\n".join(lines)

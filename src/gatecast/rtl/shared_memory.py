@@ -11,9 +11,9 @@ READ_LATENCY = 2
 
 
 def read_signature(address_bits: int, width: int) -> wiring.Signature:
-    """Reads of a user: taken where `valid` and `ready`; `answered` with `data`, in order, `READ_LATENCY` later.
+    """Reads of a user, taken where `valid` and `ready` meet.
 
-    An answer cannot be put off.
+    They are `answered` with `data` `READ_LATENCY` later; an answer cannot be put off.
     """
     return wiring.Signature(
         {

@@ -38,26 +38,24 @@ class StoreUnit(wiring.Component):
         """Make the circuit."""
         m = Module()
         i = as_kind(self.instruction, "store")
-        width = max(self.block_bits, self.word_bits - 3)
         m.submodules.writer = writer = PieceWriter()
         connect(m, writer.request, flipped(self.request))
-        m.submodules.pixels = pixels = Walker({"values": 32, "exponents": 32, "in": width})
-        m.submodules.products = products = Products(("pixel",), 24)
         vector = named(m, i.in_format == FLOAT32_CODE, "vector")
-        size, block, values, word = Signal(8), Signal(16), Signal(32), Signal(range(VECTOR_WORDS))
-        address = named(m, (getattr(pixels, "in") + block)[:width], "address")
+        size = named(m, Mux(vector, FLOAT32_BYTES, block_bytes(m, i.in_format)), "size")
+        found, exponent = self._read(m, i)
+        places = self._walk(m, i, size)
+        self._run(m, i, vector, places, writer)
+        is_exponent = places.is_exponent
+        values = places.pixels.values + places.values + Cat(Const(0, 4), places.word)
         m.d.comb += [
-            size.eq(Mux(vector, FLOAT32_BYTES, block_bytes(m, i.in_format))),
-            products.start.eq(self.start),
-            *products.set_factors("pixel", i.pixel_pitch, size),
-            pixels.rows.eq(i.in_rows),
-            pixels.columns.eq(i.in_columns),
-            *pixels.set_track("values", self.section + i.offset, i.row_pitch, products.pixel),
-            *pixels.set_track("exponents", self.section + i.exponents, i.exponent_pitch, i.pixel_pitch),
-            *pixels.set_track("in", i.in_address, i.in_row, i.in_pixel),
-            self.read_blocks.address.eq(address),
-            self.read_words.address.eq(Cat(word, address)),
+            writer.i.payload.address.eq(Mux(is_exponent, places.pixels.exponents + places.block, values)),
+            writer.i.payload.bytes.eq(Mux(is_exponent, 1, Mux(vector, BEAT, size))),
+            writer.i.payload.data.eq(Mux(is_exponent, exponent, found)),
         ]
+        return m
+
+    def _read(self, m, i):
+        """Bytes of what was read last, and its exponent."""
         found, exponent = Signal(MANTISSAS, reset_less=True), Signal(8, reset_less=True)
         with m.If(self.read_blocks.answered):
             m.d.sync += [
@@ -66,69 +64,78 @@ class StoreUnit(wiring.Component):
             ]
         with m.If(self.read_words.answered):
             m.d.sync += found.eq(self.read_words.data)
-        self._run(m, i, vector, size, (block, values, word), pixels, products, writer, (found, exponent))
-        return m
+        return found, exponent
 
-    def _run(self, m, i, vector, size, counters, pixels, products, writer, found):
-        """Read a block or word, write its bytes, write its exponent; then the next."""
-        block, values, word = counters
-        port_ready = Mux(vector, self.read_words.ready, self.read_blocks.ready)
-        answered = self.read_words.answered | self.read_blocks.answered
-        piece = writer.i.payload
-        at = pixels.values + values + Cat(Const(0, 4), word)
-        next_block = Signal()
+    def _walk(self, m, i, size):
+        """Places of the map's blocks on chip and in external memory."""
+        width = max(self.block_bits, self.word_bits - 3)
+        m.submodules.pixels = pixels = Walker({"values": 32, "exponents": 32, "in": width})
+        m.submodules.products = products = Products(("pixel",), 24)
+        places = _Places(pixels, products)
+        address = named(m, (getattr(pixels, "in") + places.block)[:width], "address")
         m.d.comb += [
-            piece.address.eq(at),
-            piece.bytes.eq(Mux(vector, BEAT, size)),
-            piece.data.eq(found[0]),
+            products.start.eq(self.start),
+            *products.set_factors("pixel", i.pixel_pitch, size),
+            pixels.rows.eq(i.in_rows),
+            pixels.columns.eq(i.in_columns),
+            *pixels.set_track("values", self.section + i.offset, i.row_pitch, products.pixel),
+            *pixels.set_track("exponents", self.section + i.exponents, i.exponent_pitch, i.pixel_pitch),
+            *pixels.set_track("in", i.in_address, i.in_row, i.in_pixel),
+            self.read_blocks.address.eq(address),
+            self.read_words.address.eq(Cat(places.word, address)),
         ]
-        with m.If(next_block):
-            m.d.sync += [block.eq(block + 1), values.eq(values + size)]
-            with m.If(block == i.in_blocks - 1):
-                m.d.sync += [block.eq(0), values.eq(0)]
+        last_block = named(m, places.block == i.in_blocks - 1, "last_block")
+        m.d.comb += places.last.eq(pixels.last & last_block)
+        with m.If(places.next_block):
+            m.d.sync += [places.block.eq(places.block + 1), places.values.eq(places.values + size)]
+            with m.If(last_block):
+                m.d.sync += [places.block.eq(0), places.values.eq(0)]
                 m.d.comb += pixels.advance.eq(1)
-        done = named(m, pixels.last & (block == i.in_blocks - 1), "last")
-        with m.FSM(name="store"):
-            with m.State("IDLE"):
-                m.d.sync += [block.eq(0), values.eq(0), word.eq(0)]
-                with m.If(self.start):
-                    m.d.sync += self.done.eq(0)
-                    m.next = "PRODUCTS"
+        return places
+
+    def _run(self, m, i, vector, places, writer):
+        """Read a block or word, write its bytes, write its exponent; then the next."""
+        with m.FSM():
+            with m.State("IDLE"), m.If(self.start):
+                m.d.sync += self.done.eq(0)
+                m.next = "PRODUCTS"
             with m.State("PRODUCTS"):
-                m.d.comb += pixels.restart.eq(1)
-                with m.If(products.done):
+                m.d.comb += places.pixels.restart.eq(1)
+                with m.If(places.products.done):
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += [self.read_blocks.valid.eq(~vector), self.read_words.valid.eq(vector)]
-                with m.If(port_ready):
+                with m.If(Mux(vector, self.read_words.ready, self.read_blocks.ready)):
                     m.next = "ANSWER"
-            with m.State("ANSWER"):
-                with m.If(answered):
-                    m.next = "WRITE"
+            with m.State("ANSWER"), m.If(self.read_words.answered | self.read_blocks.answered):
+                m.next = "WRITE"
             with m.State("WRITE"):
                 m.d.comb += writer.i.valid.eq(1)
-                with m.If(writer.i.ready):
+                with m.If(writer.i.ready & vector):
+                    m.d.sync += places.word.eq(places.word + 1)
+                    m.d.comb += places.next_block.eq(places.word == VECTOR_WORDS - 1)
+                    self._go_on(m, places)
+                with m.Elif(writer.i.ready):
                     m.next = "EXPONENT"
-                    with m.If(vector):
-                        m.d.sync += word.eq(word + 1)
-                        m.next = "READ"
-                        with m.If(word == VECTOR_WORDS - 1):
-                            m.d.comb += next_block.eq(1)
-                            with m.If(done):
-                                m.next = "DRAIN"
             with m.State("EXPONENT"):
-                m.d.comb += [
-                    writer.i.valid.eq(1),
-                    piece.address.eq(pixels.exponents + block),
-                    piece.bytes.eq(1),
-                    piece.data.eq(found[1]),
-                ]
+                m.d.comb += [writer.i.valid.eq(1), places.is_exponent.eq(1)]
                 with m.If(writer.i.ready):
-                    m.d.comb += next_block.eq(1)
-                    m.next = "READ"
-                    with m.If(done):
-                        m.next = "DRAIN"
-            with m.State("DRAIN"):
-                with m.If(writer.idle):
-                    m.d.sync += self.done.eq(1)
-                    m.next = "IDLE"
+                    m.d.comb += places.next_block.eq(1)
+                    self._go_on(m, places)
+            with m.State("DRAIN"), m.If(writer.idle):
+                m.d.sync += self.done.eq(1)
+                m.next = "IDLE"
+
+    def _go_on(self, m, places):
+        m.next = "READ"
+        with m.If(places.next_block & places.last):
+            m.next = "DRAIN"
+
+
+class _Places:
+    """Where a `StoreUnit` is: block of the pixel, its bytes, word of the vector."""
+
+    def __init__(self, pixels: Walker, products: Products):
+        self.pixels, self.products = pixels, products
+        self.block, self.values, self.word = Signal(16), Signal(32), Signal(range(VECTOR_WORDS))
+        self.next_block, self.last, self.is_exponent = Signal(), Signal(), Signal()

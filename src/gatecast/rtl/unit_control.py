@@ -21,7 +21,7 @@ class State(enum.Enum, shape=2):
 class UnitControl(wiring.Component):
     """Hand the instructions of one unit to its engine, one after another.
 
-    Each has written everything before the next begins, so that a `wait` on the own unit asks for nothing more.
+    Each has written everything before the next begins, so a `wait` on the own unit asks for nothing more.
 
     Parameters
     ----------

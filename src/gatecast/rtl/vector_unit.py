@@ -132,7 +132,7 @@ class VectorUnit(wiring.Component):
         items = InTurn(
             m, _map_requests(map_, pixels, block), width, named(m, run & ~is_pool, "mapping"), *ready
         )
-        taps = Taps(m, pool, pixels, block, width, named(m, run & is_pool, "pooling"), *ready)
+        taps = Taps(m, pool, pixels, block, width, named(m, run & is_pool, "pooling"), ready)
         m.d.comb += [
             operands.i.valid.eq(Mux(is_pool, taps.request_valid, items.request_valid)),
             operands.i.payload.eq(Mux(is_pool, taps.request, items.request)),
@@ -191,7 +191,8 @@ def _map_requests(map_, pixels, block):
 class Taps:
     """Ask for the blocks of a pool's window that lie inside the map; members as those of `InTurn`."""
 
-    def __init__(self, m, pool, pixels, block, width, active, request_ready, destination_ready):
+    def __init__(self, m, pool, pixels, block, width, active, ready):
+        request_ready, destination_ready = ready
         m.submodules.taps = taps = Walker({"offset": width, "y": 17, "x": 17})
         begun, asked, told = Signal(), Signal(), Signal()
         y, x = named(m, (pixels.y + taps.y)[:17], "tap_y"), named(m, (pixels.x + taps.x)[:17], "tap_x")
