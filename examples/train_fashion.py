@@ -24,6 +24,7 @@ from torch.nn import functional
 
 import gatecast
 from gatecast import zoo
+from gatecast.errors import GatecastError
 from gatecast.graph import Graph, evaluate
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
@@ -88,10 +89,22 @@ class Fashion(nn.Module):
 def main() -> int:
     """Train, write the file, report what it is worth."""
     options = parse_arguments()
-    if options.weights is None:
-        train_and_write(options)
-    report(options.weights or options.output, options)
+    try:
+        if options.weights is None:
+            train_and_write(options)
+        report(options.weights or options.output, options)
+    except GatecastError as error:
+        return fail(str(error), error.hint)
+    except OSError as error:
+        return fail(
+            str(error), "The four .gz files are in Debian's package dataset-fashion-mnist, or name --data."
+        )
     return 0
+
+
+def fail(message: str, hint: str) -> int:
+    print(f"error: {message}\nhint: {hint}", file=sys.stderr)
+    return 1
 
 
 def train_and_write(options: argparse.Namespace) -> None:

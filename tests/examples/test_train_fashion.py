@@ -27,9 +27,9 @@ def data(tmp_path):
     return tmp_path
 
 
-def run(*arguments):
+def run(*arguments, check=True):
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, check=check, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.slow
@@ -53,3 +53,16 @@ def test_the_carried_file_can_be_reported_on_without_training(data):
     result = run("--data", data, "--weights", zoo.find_weights("fashion").path, "--pictures", 5)
     assert result.stdout.splitlines()[0].split() == ["format", "accuracy,", "%", "as", "float,", "%"]
     assert result.stderr == ""
+
+
+@pytest.mark.slow
+def test_missing_files_are_told_in_two_lines(data):
+    result = run("--data", data, "--weights", data / "none.npz", check=False)
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"error: File {data}/none.npz must exist\nhint: Check the path.\n",
+    )
+    result = run("--data", data / "none", "--output", data / "a.npz", check=False)
+    assert result.returncode == 1
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["error", "hint"]
+    assert "dataset-fashion-mnist" in result.stderr
