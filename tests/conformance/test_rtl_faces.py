@@ -18,6 +18,8 @@ from gatecast.quantization import quantize
 from gatecast.runtime import open_session
 from gatecast.serving import ModelSource, Server, ServerOptions
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = zoo.samples("fashion")[0]
 
 

@@ -15,6 +15,8 @@ from gatecast.rtl import write_verilog
 
 from .random_programs import TINY, random_program
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def unverified(tools):

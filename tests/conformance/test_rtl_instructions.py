@@ -10,6 +10,8 @@ from gatecast.isa import KINDS as ALL_KINDS
 
 from .random_programs import KINDS, random_program
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(60)
 
 

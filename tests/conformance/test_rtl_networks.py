@@ -13,6 +13,8 @@ from gatecast.isa import architecture, pack_inputs
 from gatecast.quantization import quantize
 from gatecast.runtime import open_session
 
+pytestmark = pytest.mark.slow
+
 TINY = architecture("tiny")
 FORMATS = ("bfp8", "bfp6", "bfp5/bfp6", "bfp4")
 
