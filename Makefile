@@ -13,7 +13,7 @@ PYTEST_OPTIONS ?=
 TORCH  ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs rtl-resnet20 lock clean
+.PHONY: help demo test check format docs rtl-resnet20 place lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -40,6 +40,9 @@ docs: $(VENV)/installed-test ## Make docs/reference/cli.md anew from the command
 
 rtl-resnet20: $(VENV)/installed-test ## ResNet-20 on the simulated NPU, against the reference device; needs Verilator
 	$(BIN)/python benchmarks/rtl_resnet20.py
+
+place: $(VENV)/installed-test ## Place and route the NPU for an ECP5-85F; some ten minutes
+	$(BIN)/python benchmarks/place.py
 
 lock: ## Resolve pyproject.toml anew into the lock files; needs uv
 	$(LOCK) pyproject.toml build-requirements.in --output-file requirements.lock

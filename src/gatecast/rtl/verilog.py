@@ -37,9 +37,10 @@ def write_verilog(architecture: Architecture | str, multipliers: int = 32, cells
     sizes = named_architecture(architecture) if isinstance(architecture, str) else architecture
     check_limits(sizes)
     design = LaneDesign(sizes.adder_latency, sizes.max_interleave, multipliers, cells, "npu_lane")
-    return _verilog(Npu(sizes, design), "npu") + _verilog(Lane(design), design.module)
+    return component_verilog(Npu(sizes, design), "npu") + component_verilog(Lane(design), design.module)
 
 
-def _verilog(component: wiring.Component, name: str) -> str:
+def component_verilog(component: wiring.Component, name: str) -> str:
+    """Verilog of one component, as the module `name`."""
     text: str = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     return _ZEROS.sub("", text)
