@@ -50,6 +50,7 @@ struct Convolve {
   const int32_t* tap_offsets;      // blocks from the first tap to each tap
   int pixels, taps, in_blocks, out_blocks, group_blocks;
   const uint8_t* panels;           // [output block][tap][input block][kPanelBytes]
+  int ahead_blocks;                // output blocks from one part to what its thread will do next; 0: no matter
   const float* resumed;            // partial sums [pixel][output block][32]; or null
   float* suspended;
   Epilogue end;

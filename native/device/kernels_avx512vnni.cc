@@ -73,8 +73,19 @@ INLINE void add_block(const uint8_t* mantissas, const uint8_t* steps, const int6
   }
 }
 
+// What to bring into the second-level cache meanwhile: some lines at each step.
+struct Ahead {
+  const uint8_t* next;
+  int lines;
+
+  INLINE void step() {
+    for (int i = 0; i < lines; ++i, next += 64) _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+  }
+};
+
 template <int P>
-INLINE void add_taps(const Convolve& c, int tile, int first, const uint8_t* panel, __m512 (&sums)[P][2]) {
+INLINE void add_taps(const Convolve& c, int tile, int first, const uint8_t* panel, Ahead ahead,
+                     __m512 (&sums)[P][2]) {
   for (int tap = 0; tap < c.taps; ++tap) {
     const Taps taps = taps_of(c, tile, kPixels, tap);
     const int64_t base = taps.offset + first;
@@ -83,8 +94,10 @@ INLINE void add_taps(const Convolve& c, int tile, int first, const uint8_t* pane
     int64_t at[P];
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) at[p] = 4 * int64_t(taps.blocks[p]);
-    for (int i = 0; i < c.in_blocks; ++i, mantissas += kBlock, steps += 4, panel += kPanelBytes)
+    for (int i = 0; i < c.in_blocks; ++i, mantissas += kBlock, steps += 4, panel += kPanelBytes) {
+      ahead.step();
       add_block<P>(mantissas, steps, at, panel, sums);
+    }
   }
 }
 
@@ -128,15 +141,19 @@ INLINE void add_residual(const View& view, int64_t at, __m512 (&v)[2]) {
   v[1] = _mm512_fmadd_ps(mantissas_of(_mm512_srli_epi32(pairs, 8)), step, v[1]);
 }
 
-INLINE void activate(const Epilogue& end, __m512& v) {
+template <int P>
+INLINE void activate(const Epilogue& end, __m512 (&sums)[P][2]) {
   const __m512 zero = _mm512_setzero_ps();
   if (end.activation == 1) {
-    v = _mm512_max_ps(v, zero);  // gives its second operand if both are zeros
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p)
+      for (__m512& v : sums[p]) v = _mm512_max_ps(v, zero);  // gives its second operand if both are zeros
   } else if (end.activation == 2) {
     const __m512 low = _mm512_set1_ps(end.low), high = _mm512_set1_ps(end.high);
-    v = _mm512_min_ps(high, _mm512_max_ps(low, v));  // these give `v` where it equals a limit
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p)
+      for (__m512& v : sums[p]) v = _mm512_min_ps(high, _mm512_max_ps(low, v));  // gives `v` where it equals a limit
   }
-  v = _mm512_add_ps(v, zero);
 }
 
 // Largest lane of each of 8 vectors of non-negative integers: of vector p in lane kPlace[p].
@@ -212,11 +229,7 @@ INLINE void end_tile(const Convolve& c, int out_block, int pixel, __m512 (&sums)
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) add_residual(end.residual, c.pixel_residual[pixel + p] + out_block, sums[p]);
   }
-#pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
-    activate(end, sums[p][0]);
-    activate(end, sums[p][1]);
-  }
+  activate(end, sums);
   if (out_block == end.last_block) {
     const __mmask16 even = __mmask16((1u << (end.last_channels + 1) / 2) - 1);
     const __mmask16 odd = __mmask16((1u << end.last_channels / 2) - 1);
@@ -230,12 +243,14 @@ INLINE void end_tile(const Convolve& c, int out_block, int pixel, __m512 (&sums)
     encode<P>(c, out_block, pixel, sums);
     return;
   }
+  const __m512 zero = _mm512_setzero_ps();  // makes -0.0 into +0.0; a block has one zero
   for (int p = 0; p < P; ++p)
-    join(end.out.vectors + (c.pixel_out[pixel + p] + out_block) * kBlock, sums[p][0], sums[p][1]);
+    join(end.out.vectors + (c.pixel_out[pixel + p] + out_block) * kBlock, _mm512_add_ps(sums[p][0], zero),
+         _mm512_add_ps(sums[p][1], zero));
 }
 
 template <int P>
-void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* panel) {
+void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* panel, Ahead ahead) {
   __m512 sums[P][2];
   const int pixel = tile * kPixels;
 #pragma GCC unroll 8
@@ -246,7 +261,7 @@ void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* pa
       sums[p][0] = begin.even, sums[p][1] = begin.odd;
     }
   }
-  add_taps<P>(c, tile, first_block(c, out_block), panel, sums);
+  add_taps<P>(c, tile, first_block(c, out_block), panel, ahead, sums);
   if (!c.suspended) {
     end_tile<P>(c, out_block, pixel, sums);
     return;
@@ -256,16 +271,22 @@ void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* pa
 }
 
 void convolve(const Convolve& c, int out_block, int first_tile, int last_tile) {
-  const uint8_t* panel = c.panels + int64_t(out_block) * c.taps * c.in_blocks * kPanelBytes;
+  const int64_t steps = int64_t(c.taps) * c.in_blocks, bytes = steps * kPanelBytes;
+  const uint8_t* panel = c.panels + out_block * bytes;
+  // Each tile fetches its share of the panels that this thread will probably need next.
+  const int ahead_block = out_block + c.ahead_blocks < c.out_blocks ? out_block + c.ahead_blocks : 0;
+  const int lines = (kPanelBytes / 64 + last_tile - first_tile - 1) / (last_tile - first_tile);
   for (int tile = first_tile; tile < last_tile; ++tile) {
+    int64_t offset = (tile - first_tile) * steps * lines * 64;
+    const Ahead ahead{c.panels + ahead_block * bytes + offset, offset < bytes && c.ahead_blocks ? lines : 0};
     switch (c.pixels - tile * kPixels) {
-      case 1: convolve_tile<1>(c, out_block, tile, panel); break;
-      case 2: convolve_tile<2>(c, out_block, tile, panel); break;
-      case 3: convolve_tile<3>(c, out_block, tile, panel); break;
-      case 4: convolve_tile<4>(c, out_block, tile, panel); break;
-      case 5: convolve_tile<5>(c, out_block, tile, panel); break;
-      case 6: convolve_tile<6>(c, out_block, tile, panel); break;
-      default: convolve_tile<7>(c, out_block, tile, panel);
+      case 1: convolve_tile<1>(c, out_block, tile, panel, ahead); break;
+      case 2: convolve_tile<2>(c, out_block, tile, panel, ahead); break;
+      case 3: convolve_tile<3>(c, out_block, tile, panel, ahead); break;
+      case 4: convolve_tile<4>(c, out_block, tile, panel, ahead); break;
+      case 5: convolve_tile<5>(c, out_block, tile, panel, ahead); break;
+      case 6: convolve_tile<6>(c, out_block, tile, panel, ahead); break;
+      default: convolve_tile<7>(c, out_block, tile, panel, ahead);
     }
   }
 }

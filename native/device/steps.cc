@@ -5,8 +5,9 @@
 namespace gatecast {
 namespace {
 
-// Input bytes that stay in the second-level cache while all output blocks pass over them.
-constexpr int64_t kPartBytes = 384 << 10;
+// All output blocks pass over some pixels, then over the next ones. Where the panels stay in the second-level cache,
+// so few pixels that what they read and write stays in the first; else so many that it just stays in the second.
+constexpr int64_t kFewPanels = 512 << 10, kFewBytes = 32 << 10, kManyBytes = 512 << 10;
 constexpr int kPartsPerThread = 8;
 
 // Where the window of a convolution lies, and which of its taps are inside the map.
@@ -96,6 +97,7 @@ std::unique_ptr<ConvolveStep> StepMaker::convolve(const Instruction& i) {
   c.pixels = int(i("out_rows") * i("out_columns"));
   c.taps = int(i("kernel_rows") * i("kernel_columns"));
   c.in_blocks = int(i("in_blocks")), c.out_blocks = int(i("out_blocks")), c.group_blocks = int(i("group_blocks"));
+  c.ahead_blocks = threads_;
   step->panels = weights_.packed(i("weights"), int64_t(c.taps) * c.in_blocks * c.out_blocks);
   c.panels = step->panels->data();
   float* partials = memory_.vectors.data() + i("partials") * kLanes;
@@ -145,8 +147,9 @@ void StepMaker::place_pixels(const Instruction& i, ConvolveStep& step) const {
 
 void StepMaker::share_out(const Instruction& i, ConvolveStep& step) const {
   const Convolve& c = step.work;
-  const int64_t reads = i("stride_y") * i("stride_x") * c.in_blocks * kBlock * kernels_.pixels;  // of a new tile
-  int64_t tiles = std::clamp<int64_t>(kPartBytes / reads, 1, step.tiles);
+  const int64_t blocks = i("stride_y") * i("stride_x") * c.in_blocks + c.out_blocks * (c.end.residual.present() ? 2 : 1);
+  const int64_t budget = int64_t(step.panels->size()) <= kFewPanels ? kFewBytes : kManyBytes;
+  int64_t tiles = std::clamp<int64_t>(budget / (blocks * kBlock * kernels_.pixels), 1, step.tiles);
   if (threads_ > 1) {
     const int64_t parts = (int64_t(threads_) * kPartsPerThread + c.out_blocks - 1) / c.out_blocks;
     tiles = std::min(tiles, std::max<int64_t>(1, step.tiles / parts));

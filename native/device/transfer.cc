@@ -17,9 +17,17 @@ Transfer transfer_of(const Instruction& i, const Memory& memory) {
           int(i(view + "_blocks"))};
 }
 
+namespace {
+
+void flip_blocks(const uint8_t* from, int64_t blocks, uint8_t flip, uint8_t* to) {
+  for (int64_t i = 0; i < blocks * kBlock; ++i) to[i] = from[i] ^ flip;
+}
+
+}  // namespace
+
 void unpack_block(const uint8_t* packed, int bits, uint8_t flip, uint8_t* mantissas) {
   if (bits == 8) {
-    for (int i = 0; i < kBlock; ++i) mantissas[i] = packed[i] ^ flip;
+    flip_blocks(packed, 1, flip, mantissas);
     return;
   }
   uint64_t held = 0;
@@ -35,7 +43,7 @@ void unpack_block(const uint8_t* packed, int bits, uint8_t flip, uint8_t* mantis
 
 void pack_block(const uint8_t* mantissas, int bits, uint8_t flip, uint8_t* packed) {
   if (bits == 8) {
-    for (int i = 0; i < kBlock; ++i) packed[i] = mantissas[i] ^ flip;
+    flip_blocks(mantissas, 1, flip, packed);
     return;
   }
   uint64_t held = 0;
@@ -74,8 +82,18 @@ void transfer_vectors(const Transfer& t, uint8_t* external, int y) {
   }
 }
 
+// A row of bfp8 blocks that lie side by side on both sides.
+void load_row(const Transfer& t, const uint8_t* external, uint8_t flip, int y) {
+  const int64_t blocks = int64_t(t.columns) * t.blocks, at = t.chip.at(y, 0);
+  flip_blocks(external + t.offset + y * t.row_pitch, blocks, flip, t.chip.mantissas + at * kBlock);
+  const uint8_t* exponents = external + t.exponents + y * t.exponent_pitch;
+  for (int64_t i = 0; i < blocks; ++i) t.chip.steps[at + i] = step_of(exponents[i], 8);
+}
+
 void transfer_blocks(const Transfer& t, uint8_t* external, uint8_t flip, int y) {
   const int bits = t.chip.bits;
+  if (t.inward && bits == 8 && t.chip.pixel == t.blocks && t.pixel_pitch == t.blocks)
+    return load_row(t, external, flip, y);
   for (int x = 0; x < t.columns; ++x) {
     for (int c = 0; c < t.blocks; ++c) {
       const int64_t at = t.chip.at(y, x) + c;
