@@ -27,23 +27,36 @@ uint32_t largest(const float* values) {
   return most;
 }
 
+// False if a value is not finite.
+bool encode_block(const float* values, int bits, int8_t* mantissas, uint8_t* exponent) {
+  const uint32_t most = largest(values);
+  if (most >= 0x7f800000) return false;
+  int field = int(most >> 23);
+  field = field < 127 - 48 ? 127 - 48 : field > 127 + 48 ? 127 + 48 : field;
+  *exponent = uint8_t(field);
+  const float inverse = power_of_two(bits - 2 - (field - 127));
+  const float limit = float((1 << (bits - 1)) - 1), magic = 0x1.8p23f;
+  for (int i = 0; i < kBlock; ++i) {
+    // Clamping first is the same, the limits being integers; adding and taking the magic number rounds to even.
+    float scaled = values[i] * inverse;
+    scaled = scaled < limit ? scaled : limit;
+    scaled = scaled > -limit ? scaled : -limit;
+    mantissas[i] = int8_t(int32_t(scaled + magic - magic));
+  }
+  return true;
+}
+
 }  // namespace
 
-int64_t encode_blocks(const float* values, int64_t blocks, int bits, int8_t* mantissas, uint8_t* exponents) {
+int64_t encode_pixels(const float* values, int64_t pixels, const std::vector<int>& counts, int bits, int8_t* mantissas,
+                      uint8_t* exponents) {
   const FloatState state;
-  const float limit = float((1 << (bits - 1)) - 1), magic = 0x1.8p23f;
-  for (int64_t n = 0; n < blocks; ++n, values += kBlock, mantissas += kBlock) {
-    const uint32_t most = largest(values);
-    if (most >= 0x7f800000) return n;
-    int field = int(most >> 23);
-    field = field < 127 - 48 ? 127 - 48 : field > 127 + 48 ? 127 + 48 : field;
-    exponents[n] = uint8_t(field);
-    const float inverse = power_of_two(bits - 2 - (field - 127));
-    for (int i = 0; i < kBlock; ++i) {
-      // Clamping first is the same, the limits being integers; adding and taking the magic number rounds to even.
-      float scaled = values[i] * inverse;
-      scaled = scaled > limit ? limit : scaled < -limit ? -limit : scaled;
-      mantissas[i] = int8_t(scaled + magic - magic);
+  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+    for (const int count : counts) {
+      float block[kBlock] = {};
+      memcpy(block, values, size_t(count) * sizeof(float));
+      if (!encode_block(block, bits, mantissas, exponents)) return pixel;
+      values += count, mantissas += kBlock, ++exponents;
     }
   }
   return -1;

@@ -1,4 +1,4 @@
-"""The software device beside the reference device: shapes that its kernels cut in pieces, and values that strain them."""
+"""The software device beside the reference: shapes that its kernels cut, and values that strain them."""
 
 import os
 import sys
@@ -54,14 +54,16 @@ def convolution(seed, size, blocks_in_out, kernel=1, **given):
     text = [
         Instruction("weights", format=weights, count=count),
         Instruction("constants", offset=bias, count=made, signal="matrix"),
-        Instruction("load", section=Section.INPUTS, **{n: getattr(source, n) for n in place}, **chip_in.fields("out"),
-                    out_rows=rows, out_columns=columns, out_blocks=stored, signal="matrix"),
+        Instruction("load", section=Section.INPUTS, **{n: getattr(source, n) for n in place},
+                    **chip_in.fields("out"), out_rows=rows, out_columns=columns, out_blocks=stored,
+                    signal="matrix"),
         Instruction("convolve", **chip_in.fields("in"), in_rows=rows, in_columns=columns, in_y=-(kernel // 2),
                     in_x=-(kernel // 2), kernel_rows=kernel, kernel_columns=kernel, in_blocks=in_blocks,
                     weight_format=weights, **chip_out.fields("out"), out_rows=out[0], out_columns=out[1],
                     out_blocks=made, has_bias=1, wait=("load", "weights"), signal="store", **given),
         Instruction("store", section=Section.OUTPUTS, **{n: getattr(result, n) for n in place},
-                    **chip_out.fields("in"), in_rows=out[0], in_columns=out[1], in_blocks=made, wait="matrix"),
+                    **chip_out.fields("in"), in_rows=out[0], in_columns=out[1], in_blocks=made,
+                    wait="matrix"),
         Instruction("end"),
     ]  # fmt: skip
     program = Program(architecture("software"), text, section, 0, (source,), (result,))

@@ -76,7 +76,7 @@ def device_names() -> tuple[str, ...]:
 
 @cache
 def default_device() -> str:
-    """Name of the device to use where nobody asks for one: `software` where its extension is, else `reference`."""
+    """Name of the device where nobody asks for one: `software` if its extension is here, else `reference`."""
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     for name in PREFERRED:
         try:

@@ -10,11 +10,12 @@ _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 
 def usable_processors() -> int:
     """Processors of this process's affinity, or fewer where a control group limits its time; at least 1."""
+    allowed = len(os.sched_getaffinity(0))
     limit = _quota(_CGROUP_V2, _CGROUP_V1)
-    return max(1, min(len(os.sched_getaffinity(0)), limit or math.inf).__floor__())
+    return allowed if limit is None else max(1, min(allowed, limit))
 
 
-def _quota(unified: Path, legacy: Path) -> float | None:
+def _quota(unified: Path, legacy: Path) -> int | None:
     """Processors' worth of time that the control group may take, rounded up; None without a limit."""
     try:
         if unified.exists():

@@ -1,7 +1,7 @@
 """The software device: Programs on the host's processor, as fast as it can, with the bytes of the reference.
 
-The work is done by the C++ extension `gatecast._native`; this module hands it the Program. Where the extension is
-missing, importing this fails and says how to get it.
+The work is done by the C++ extension `gatecast._native`; this module hands it the Program. Where the
+extension is missing, importing this fails and says how to get it.
 """
 
 import os
@@ -19,8 +19,8 @@ try:
     from gatecast import _native
 except ImportError as error:
     raise ImportError(
-        "its extension gatecast._native is not here; `pip install` Gatecast again where there is a C++ compiler, "
-        "or use the device `reference`, which gives the same bytes slowly"
+        "its extension gatecast._native is not here. For its speed, `pip install` Gatecast again where there "
+        "is a C++ compiler (Debian: g++ and python3-dev)"
     ) from error
 
 INSTRUCTION_SET_VARIABLE = "GATECAST_CPU"
@@ -38,16 +38,16 @@ class SoftwareDevice:
     Parameters
     ----------
     threads : int, optional
-        Threads that share the work of a run; by default as many as this process may use processors. Devices of one
-        process with the same number share their threads, and take turns.
+        Threads that share the work of a run; by default as many as this process may use processors. Devices
+        of one process with the same number share their threads, and take turns.
     instruction_set : str, optional
         One of `instruction_sets()`; by default what `GATECAST_CPU` says, else the best.
 
     Raises
     ------
     DeviceError
-        This processor has no such instruction set (those that it has are listed), or the number of threads is not
-        at least 1.
+        This processor has no such instruction set (those that it has are listed), or the number of threads is
+        not at least 1.
     """
 
     name = "software"
@@ -125,7 +125,7 @@ def _bytes(buffer: bytes | memoryview | Any) -> npt.NDArray[np.uint8]:
 
 
 def _layout() -> dict[int, tuple[str, dict[str, tuple[int, int, int, bool]]]]:
-    """Where the fields of each kind of instruction lie: the table of the instruction set, for the extension."""
+    """Where the fields of each kind of instruction lie: the table `isa.KINDS`, for the extension."""
     return {
         kind.opcode: (
             kind.name,

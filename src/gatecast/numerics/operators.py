@@ -59,8 +59,8 @@ def bounded(x: Float32, what: str) -> Float32:
     RequestError
         A value is not finite or beyond 2**64; `what`, the value and its index are named.
     """
-    good = np.abs(x) <= np.float32(LARGEST)  # false for NaN too
-    if not good.all():
+    if x.size and not (x.min() >= -LARGEST and x.max() <= LARGEST):  # both are NaN if one value is
+        good = np.abs(x) <= np.float32(LARGEST)
         index = [int(i) for i in np.argwhere(~good)[0]]
         raise RequestError(
             f"Values of {what} must be finite and at most 2**64, not {x[tuple(index)]} at {index}",
