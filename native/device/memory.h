@@ -59,7 +59,7 @@ class Memory {
         outputs(sizes.outputs),
         zero_block(int32_t(sizes.blocks)),
         sections{{weights, weight_bytes}, {workspace.data(), workspace.size()}, {nullptr, sizes.inputs}, {outputs.data(), outputs.size()}} {
-    memset(mantissas.data(), flip, mantissas.size());
+    if (mantissas.size()) memset(mantissas.data(), flip, mantissas.size());
   }
 
   // View `name` of an instruction; not present where its format is none.
