@@ -220,7 +220,8 @@ def main() -> None:
         found = compare(ours, theirs, given.rounds, given.calls)
         found |= {"against": f"{given.against} {theirs.what}", "threads": given.threads, "ran": ours.what}
         if (most := peak(folder)) and given.threads == 1:
-            found |= {"vnni_peak_gmacs_per_s": most, "share_of_peak": round(found["device_gmacs_per_s"] / most, 3)}
+            share = round(found["device_gmacs_per_s"] / most, 3)
+            found |= {"vnni_peak_gmacs_per_s": most, "share_of_peak": share}
         ours.close()
         theirs.close()
     if given.json:

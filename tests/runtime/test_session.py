@@ -207,7 +207,7 @@ class TestTimes:
 class TestDescription:
     def test_a_session_tells_what_it_runs(self, session):
         assert session.name == "small"
-        assert session.device == "reference"
+        assert session.device == default_device()
         assert session.signature == model().signature
         assert session.interface == model().interface
         assert session.labels == ("a", "b", "c", "d", "e", "f")
