@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from gatecast.artifact import Artifact, HostStage, ImageStage, ProgramStage
+from gatecast.devices import default_device
 from gatecast.errors import DeviceError, FileError, ImageError, RequestError
 from gatecast.graph import InputPort, Interface, OutputPort, Preprocessing, Signature, TensorSpec
 from gatecast.isa import Port, Program, architecture, assemble

@@ -56,9 +56,10 @@ class SoftwareDevice:
         found = instruction_sets()
         wanted = instruction_set or os.environ.get(INSTRUCTION_SET_VARIABLE) or found[0]
         if wanted not in found:
-            source = "instruction set" if instruction_set else INSTRUCTION_SET_VARIABLE
+            source = "Instruction set" if instruction_set else INSTRUCTION_SET_VARIABLE
             raise DeviceError(
-                f"{source} must be one that this machine has, {', '.join(found)}, not {wanted!r}"
+                f"{source} must be one that this machine has, {', '.join(found)}, not {wanted!r}",
+                hint=f"Unset {INSTRUCTION_SET_VARIABLE} to run on the best of them.",
             )
         if threads is not None and threads < 1:
             raise DeviceError(f"Threads must be at least 1, not {threads}")
