@@ -17,11 +17,11 @@ float power_of_two(int exponent) {
 }
 
 // Bits of the largest magnitude.
-uint32_t largest(const float* values) {
-  uint32_t bits[kBlock], most = 0;
+int32_t largest(const float* values) {
+  int32_t bits[kBlock], most = 0;
   memcpy(bits, values, sizeof bits);
   for (int i = 0; i < kBlock; ++i) {
-    const uint32_t magnitude = bits[i] & 0x7fffffff;
+    const int32_t magnitude = bits[i] & 0x7fffffff;
     most = magnitude > most ? magnitude : most;
   }
   return most;
@@ -29,9 +29,9 @@ uint32_t largest(const float* values) {
 
 // False if a value is not finite.
 bool encode_block(const float* values, int bits, int8_t* mantissas, uint8_t* exponent) {
-  const uint32_t most = largest(values);
+  const int32_t most = largest(values);
   if (most >= 0x7f800000) return false;
-  int field = int(most >> 23);
+  int field = most >> 23;
   field = field < 127 - 48 ? 127 - 48 : field > 127 + 48 ? 127 + 48 : field;
   *exponent = uint8_t(field);
   const float inverse = power_of_two(bits - 2 - (field - 127));

@@ -15,11 +15,12 @@ from ..numerics import (
     BLOCK_SIZE,
     FORMATS,
     blocks_of,
-    bounded,
     decode,
     encode_pixels,
+    flush_small,
     lanes_of,
     pack,
+    require_bounded,
     unpack,
 )
 from .addressing import ExternalMap, element_bytes
@@ -181,18 +182,19 @@ def _checked(port: Port, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
         raise RequestError(
             f"Input {port.name!r} must be float32 {list(port.shape)}, not {tensor.dtype} {list(tensor.shape)}"
         )
-    return bounded(tensor, f"input {port.name}")
+    require_bounded(tensor, f"input {port.name}")
+    return tensor
 
 
 def _write(port: Port, section: npt.NDArray[np.uint8], tensor: npt.NDArray[np.float32]) -> None:
     values = port.map.values_of(section)
     if not port.map.encoded:
         lanes = np.zeros((port.rows, port.columns, port.blocks * BLOCK_SIZE), np.float32)
-        lanes[..., lanes_of(port.block_channels)] = tensor
+        lanes[..., lanes_of(port.block_channels)] = flush_small(tensor)
         values[...] = lanes.astype("<f4").view(np.uint8).reshape(values.shape)
         return
     fmt = FORMATS[port.format]
-    mantissas, exponents = encode_pixels(tensor, port.block_channels, fmt)
+    mantissas, exponents = encode_pixels(tensor, port.block_channels, fmt)  # small values become 0 anyway
     values[...] = pack(mantissas, fmt)
     port.map.exponents_of(section)[...] = exponents
 

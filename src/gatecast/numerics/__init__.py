@@ -52,6 +52,7 @@ from .operators import (
     hard_swish,
     leaky_relu,
     relu,
+    require_bounded,
 )
 
 try:
@@ -108,6 +109,7 @@ __all__ = [
     "parse_formats",
     "powers_of_two",
     "relu",
+    "require_bounded",
     "round_to_format",
     "split_blocks",
     "unpack",

@@ -52,7 +52,13 @@ def flush_small(x: Float32) -> Float32:
 
 
 def bounded(x: Float32, what: str) -> Float32:
-    """Return the values of a Program's input as the contract takes them: `flush_small`.
+    """Return the values of a Program's input as the contract takes them: `flush_small`."""
+    require_bounded(x, what)
+    return flush_small(x)
+
+
+def require_bounded(x: Float32, what: str) -> None:
+    """Refuse values that are no input of a Program.
 
     Raises
     ------
@@ -66,7 +72,6 @@ def bounded(x: Float32, what: str) -> Float32:
             f"Values of {what} must be finite and at most 2**64, not {x[tuple(index)]} at {index}",
             hint="Look for a division by zero or a wrong scale in what prepares the input.",
         )
-    return flush_small(x)
 
 
 def average_factor(count: int) -> np.float32:
