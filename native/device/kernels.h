@@ -49,6 +49,7 @@ struct Convolve {
   const int32_t* tap_blocks;       // these lists
   const int32_t* tap_offsets;      // blocks from the first tap to each tap
   int pixels, taps, in_blocks, out_blocks, group_blocks;
+  int channels;                    // of a block that have weights at all
   const uint8_t* panels;           // [output block][tap][input block][kPanelBytes]
   int ahead_blocks;                // output blocks from one part to what its thread will do next; 0: no matter
   const float* resumed;            // partial sums [pixel][output block][32]; or null

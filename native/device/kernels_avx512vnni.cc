@@ -41,8 +41,8 @@ INLINE __m512i four(const uint8_t* from) {
   return _mm512_set1_epi32(x);
 }
 
-// Adds one block to P pixels; `at` holds 4 times the block of each, the unit that addresses both planes.
-template <int P>
+// Adds the first G groups of one block to P pixels; `at` holds 4 times the block of each, the unit that addresses both planes.
+template <int P, int G>
 INLINE void add_block(const uint8_t* mantissas, const uint8_t* steps, const int64_t (&at)[P], const uint8_t* panel,
                       __m512 (&sums)[P][2]) {
   __m512i products[P][2];
@@ -50,7 +50,7 @@ INLINE void add_block(const uint8_t* mantissas, const uint8_t* steps, const int6
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) products[p][0] = start[0], products[p][1] = start[1];
 #pragma GCC unroll 8
-  for (int group = 0; group < kGroups; ++group) {
+  for (int group = 0; group < G; ++group) {
     const __m512i even = load(panel + group * 128), odd = load(panel + group * 128 + 64);
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
@@ -83,7 +83,7 @@ struct Ahead {
   }
 };
 
-template <int P>
+template <int P, int G>
 INLINE void add_taps(const Convolve& c, int tile, int first, const uint8_t* panel, Ahead ahead,
                      __m512 (&sums)[P][2]) {
   for (int tap = 0; tap < c.taps; ++tap) {
@@ -96,7 +96,7 @@ INLINE void add_taps(const Convolve& c, int tile, int first, const uint8_t* pane
     for (int p = 0; p < P; ++p) at[p] = 4 * int64_t(taps.blocks[p]);
     for (int i = 0; i < c.in_blocks; ++i, mantissas += kBlock, steps += 4, panel += kPanelBytes) {
       ahead.step();
-      add_block<P>(mantissas, steps, at, panel, sums);
+      add_block<P, G>(mantissas, steps, at, panel, sums);
     }
   }
 }
@@ -249,7 +249,26 @@ INLINE void end_tile(const Convolve& c, int out_block, int pixel, __m512 (&sums)
          _mm512_add_ps(sums[p][1], zero));
 }
 
+// Brings what the end of a tile reads and writes into the first-level cache while its sums are made.
 template <int P>
+INLINE void fetch_ends(const Convolve& c, int out_block, int pixel) {
+  if (c.suspended || c.end.out.vectors) return;
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) {
+    const int64_t at = c.pixel_out[pixel + p] + out_block;
+    __builtin_prefetch(c.end.out.mantissas + at * kBlock, 1);
+    __builtin_prefetch(c.end.out.steps + at, 1);
+  }
+  if (!c.end.residual.steps) return;
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) {
+    const int64_t at = c.pixel_residual[pixel + p] + out_block;
+    __builtin_prefetch(c.end.residual.mantissas + at * kBlock);
+    __builtin_prefetch(c.end.residual.steps + at);
+  }
+}
+
+template <int P, int G>
 void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* panel, Ahead ahead) {
   __m512 sums[P][2];
   const int pixel = tile * kPixels;
@@ -261,7 +280,8 @@ void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* pa
       sums[p][0] = begin.even, sums[p][1] = begin.odd;
     }
   }
-  add_taps<P>(c, tile, first_block(c, out_block), panel, ahead, sums);
+  fetch_ends<P>(c, out_block, pixel);
+  add_taps<P, G>(c, tile, first_block(c, out_block), panel, ahead, sums);
   if (!c.suspended) {
     end_tile<P>(c, out_block, pixel, sums);
     return;
@@ -270,7 +290,8 @@ void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* pa
     join(c.suspended + (int64_t(pixel + p) * c.out_blocks + out_block) * kLanes, sums[p][0], sums[p][1]);
 }
 
-void convolve(const Convolve& c, int out_block, int first_tile, int last_tile) {
+template <int G>
+void convolve_groups(const Convolve& c, int out_block, int first_tile, int last_tile) {
   const int64_t steps = int64_t(c.taps) * c.in_blocks, bytes = steps * kPanelBytes;
   const uint8_t* panel = c.panels + out_block * bytes;
   // Each tile fetches its share of the panels that this thread will probably need next.
@@ -280,15 +301,25 @@ void convolve(const Convolve& c, int out_block, int first_tile, int last_tile) {
     int64_t offset = (tile - first_tile) * steps * lines * 64;
     const Ahead ahead{c.panels + ahead_block * bytes + offset, offset < bytes && c.ahead_blocks ? lines : 0};
     switch (c.pixels - tile * kPixels) {
-      case 1: convolve_tile<1>(c, out_block, tile, panel, ahead); break;
-      case 2: convolve_tile<2>(c, out_block, tile, panel, ahead); break;
-      case 3: convolve_tile<3>(c, out_block, tile, panel, ahead); break;
-      case 4: convolve_tile<4>(c, out_block, tile, panel, ahead); break;
-      case 5: convolve_tile<5>(c, out_block, tile, panel, ahead); break;
-      case 6: convolve_tile<6>(c, out_block, tile, panel, ahead); break;
-      default: convolve_tile<7>(c, out_block, tile, panel, ahead);
+      case 1: convolve_tile<1, G>(c, out_block, tile, panel, ahead); break;
+      case 2: convolve_tile<2, G>(c, out_block, tile, panel, ahead); break;
+      case 3: convolve_tile<3, G>(c, out_block, tile, panel, ahead); break;
+      case 4: convolve_tile<4, G>(c, out_block, tile, panel, ahead); break;
+      case 5: convolve_tile<5, G>(c, out_block, tile, panel, ahead); break;
+      case 6: convolve_tile<6, G>(c, out_block, tile, panel, ahead); break;
+      default: convolve_tile<7, G>(c, out_block, tile, panel, ahead);
     }
   }
+}
+
+void convolve(const Convolve& c, int out_block, int first_tile, int last_tile) {
+  // Few input channels leave the end of a block without weights.
+  if (c.channels <= 16)
+    convolve_groups<4>(c, out_block, first_tile, last_tile);
+  else if (c.channels <= 24)
+    convolve_groups<6>(c, out_block, first_tile, last_tile);
+  else
+    convolve_groups<kGroups>(c, out_block, first_tile, last_tile);
 }
 
 }  // namespace

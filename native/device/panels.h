@@ -8,7 +8,13 @@
 
 namespace gatecast {
 
-using PackedPanels = std::shared_ptr<Buffer<uint8_t>>;
+// Panels as kernels read them. No lane has weights other than 0 from channel `channels` of its block on.
+struct Panels {
+  Buffer<uint8_t> bytes;
+  int channels;
+};
+
+using PackedPanels = std::shared_ptr<const Panels>;
 
 class WeightMemory {
  public:
@@ -30,7 +36,8 @@ class WeightMemory {
     auto operator<=>(const Panel&) const = default;
   };
 
-  void pack(const Panel& panel, uint8_t* out) const;
+  // Packs one; returns how many channels of its blocks have weights.
+  int pack(const Panel& panel, uint8_t* out) const;
 
   std::vector<Panel> held_;
   size_t wrap_;

@@ -99,7 +99,7 @@ std::unique_ptr<ConvolveStep> StepMaker::convolve(const Instruction& i) {
   c.in_blocks = int(i("in_blocks")), c.out_blocks = int(i("out_blocks")), c.group_blocks = int(i("group_blocks"));
   c.ahead_blocks = threads_;
   step->panels = weights_.packed(i("weights"), int64_t(c.taps) * c.in_blocks * c.out_blocks);
-  c.panels = step->panels->data();
+  c.panels = step->panels->bytes.data(), c.channels = step->panels->channels;
   float* partials = memory_.vectors.data() + i("partials") * kLanes;
   c.resumed = i("resume") ? partials : nullptr;
   c.suspended = i("suspend") ? partials : nullptr;
@@ -148,7 +148,7 @@ void StepMaker::place_pixels(const Instruction& i, ConvolveStep& step) const {
 void StepMaker::share_out(const Instruction& i, ConvolveStep& step) const {
   const Convolve& c = step.work;
   const int64_t blocks = i("stride_y") * i("stride_x") * c.in_blocks + c.out_blocks * (c.end.residual.present() ? 2 : 1);
-  const int64_t budget = int64_t(step.panels->size()) <= kFewPanels ? kFewBytes : kManyBytes;
+  const int64_t budget = int64_t(step.panels->bytes.size()) <= kFewPanels ? kFewBytes : kManyBytes;
   int64_t tiles = std::clamp<int64_t>(budget / (blocks * kBlock * kernels_.pixels), 1, step.tiles);
   if (threads_ > 1) {
     const int64_t parts = (int64_t(threads_) * kPartsPerThread + c.out_blocks - 1) / c.out_blocks;

@@ -56,16 +56,19 @@ INLINE Values read(const View& view, int64_t at) {
 }
 
 INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+INLINE Ints larger(Ints a, Ints b) { return a > b ? a : b; }
 INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
 // Field of the exponent of the largest magnitude, in the range of E.
 INLINE int exponent_field(const Values& v) {
   const Ints sign = Ints{} + 0x7fffffff;
   const Ints a = (Ints)v.half[0] & sign, b = (Ints)v.half[1] & sign;
-  const Ints both = a > b ? a : b;
-  int32_t most = 0;
-  for (int i = 0; i < 16; ++i) most = both[i] > most ? both[i] : most;
-  const int field = most >> 23;
+  Ints most = larger(a, b);
+  most = larger(most, __builtin_shufflevector(most, most, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  most = larger(most, __builtin_shufflevector(most, most, 4, 5, 6, 7, 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15));
+  most = larger(most, __builtin_shufflevector(most, most, 2, 3, 0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  most = larger(most, __builtin_shufflevector(most, most, 1, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  const int field = most[0] >> 23;
   return field < 127 - 48 ? 127 - 48 : field > 127 + 48 ? 127 + 48 : field;
 }
 
