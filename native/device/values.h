@@ -10,14 +10,24 @@ namespace {
 
 using namespace gatecast;
 
-typedef float Floats __attribute__((vector_size(64)));
-typedef int32_t Ints __attribute__((vector_size(64)));
-typedef int8_t Bytes __attribute__((vector_size(16)));
+// As wide as the registers: wider ones are compiled to detours through memory.
+#if defined(__AVX512F__)
+constexpr int kWidth = 16;
+#elif defined(__AVX2__)
+constexpr int kWidth = 8;
+#else
+constexpr int kWidth = 4;
+#endif
+constexpr int kParts = kBlock / kWidth;
+
+typedef float Floats __attribute__((vector_size(4 * kWidth)));
+typedef int32_t Ints __attribute__((vector_size(4 * kWidth)));
+typedef int8_t Bytes __attribute__((vector_size(kWidth)));
 
 #define INLINE inline __attribute__((always_inline))
 
 struct Values {
-  Floats half[2];
+  Floats part[kParts];
 };
 
 INLINE Floats broadcast(float x) { return x - Floats{}; }
@@ -35,16 +45,20 @@ INLINE float power_of_two(int exponent) {
   return x;
 }
 
-INLINE Values read_vector(const float* from) { return {{load_floats(from), load_floats(from + 16)}}; }
+INLINE Values read_vector(const float* from) {
+  Values v;
+  memcpy(&v, from, sizeof v);
+  return v;
+}
 
 template <uint8_t flip>
 INLINE Values decode(const uint8_t* mantissas, float step) {
   Values v;
-  for (int h = 0; h < 2; ++h) {
+  for (int h = 0; h < kParts; ++h) {
     Bytes m;
-    memcpy(&m, mantissas + 16 * h, 16);
+    memcpy(&m, mantissas + kWidth * h, kWidth);
     if (flip) m ^= int8_t(flip);
-    v.half[h] = __builtin_convertvector(__builtin_convertvector(m, Ints), Floats) * step;
+    v.part[h] = __builtin_convertvector(__builtin_convertvector(m, Ints), Floats) * step;
   }
   return v;
 }
@@ -59,16 +73,30 @@ INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 INLINE Ints larger(Ints a, Ints b) { return a > b ? a : b; }
 INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
+// Largest lane.
+INLINE int32_t largest(Ints x) {
+#if defined(__AVX512F__)
+  x = larger(x, __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  x = larger(x, __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15));
+  x = larger(x, __builtin_shufflevector(x, x, 2, 3, 0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  x = larger(x, __builtin_shufflevector(x, x, 1, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+#elif defined(__AVX2__)
+  x = larger(x, __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3));
+  x = larger(x, __builtin_shufflevector(x, x, 2, 3, 0, 1, 4, 5, 6, 7));
+  x = larger(x, __builtin_shufflevector(x, x, 1, 0, 2, 3, 4, 5, 6, 7));
+#else
+  x = larger(x, __builtin_shufflevector(x, x, 2, 3, 0, 1));
+  x = larger(x, __builtin_shufflevector(x, x, 1, 0, 2, 3));
+#endif
+  return x[0];
+}
+
 // Field of the exponent of the largest magnitude, in the range of E.
 INLINE int exponent_field(const Values& v) {
   const Ints sign = Ints{} + 0x7fffffff;
-  const Ints a = (Ints)v.half[0] & sign, b = (Ints)v.half[1] & sign;
-  Ints most = larger(a, b);
-  most = larger(most, __builtin_shufflevector(most, most, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
-  most = larger(most, __builtin_shufflevector(most, most, 4, 5, 6, 7, 0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15));
-  most = larger(most, __builtin_shufflevector(most, most, 2, 3, 0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-  most = larger(most, __builtin_shufflevector(most, most, 1, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-  const int field = most[0] >> 23;
+  Ints most{};
+  for (int h = 0; h < kParts; ++h) most = larger(most, (Ints)v.part[h] & sign);
+  const int field = largest(most) >> 23;
   return field < 127 - 48 ? 127 - 48 : field > 127 + 48 ? 127 + 48 : field;
 }
 
@@ -78,12 +106,12 @@ INLINE void encode(const Values& v, int bits, uint8_t* mantissas, float* step) {
   *step = power_of_two(field - 127 - (bits - 2));
   const float inverse = power_of_two(bits - 2 - (field - 127));
   const Floats limit = broadcast(float((1 << (bits - 1)) - 1)), magic = broadcast(0x1.8p23f);
-  for (int h = 0; h < 2; ++h) {
+  for (int h = 0; h < kParts; ++h) {
     // Clamping first is the same, the limits being integers; adding and taking the magic number rounds to even.
-    const Floats scaled = larger(smaller(v.half[h] * inverse, limit), -limit);
+    const Floats scaled = larger(smaller(v.part[h] * inverse, limit), -limit);
     Bytes m = __builtin_convertvector((Ints)(scaled + magic) - (Ints)magic, Bytes);
     if (flip) m ^= int8_t(flip);
-    memcpy(mantissas + 16 * h, &m, 16);
+    memcpy(mantissas + kWidth * h, &m, kWidth);
   }
 }
 
@@ -116,19 +144,19 @@ template <uint8_t flip>
 INLINE void finish(const Epilogue& end, Values v, int block, int64_t residual, int64_t out) {
   if (end.bias) {
     const Values bias = read_vector(end.bias + block * kLanes);
-    for (int h = 0; h < 2; ++h) v.half[h] += bias.half[h];
+    for (int h = 0; h < kParts; ++h) v.part[h] += bias.part[h];
   }
   if (end.scale) {
     const Values scale = read_vector(end.scale + block * kLanes), shift = read_vector(end.shift + block * kLanes);
-    for (int h = 0; h < 2; ++h) v.half[h] = v.half[h] * scale.half[h] + shift.half[h];
+    for (int h = 0; h < kParts; ++h) v.part[h] = v.part[h] * scale.part[h] + shift.part[h];
   }
   if (end.residual.present()) {
     const Values other = read<flip>(end.residual, residual + block);
-    for (int h = 0; h < 2; ++h) v.half[h] += other.half[h];
+    for (int h = 0; h < kParts; ++h) v.part[h] += other.part[h];
   }
-  for (int h = 0; h < 2; ++h) v.half[h] = activate(v.half[h], end.activation, end.low, end.high) + 0.0f;
+  for (int h = 0; h < kParts; ++h) v.part[h] = activate(v.part[h], end.activation, end.low, end.high) + 0.0f;
   if (block == end.last_block) {
-    for (int lane = end.last_channels; lane < kLanes; ++lane) v.half[lane / 16][lane % 16] = 0;
+    for (int lane = end.last_channels; lane < kLanes; ++lane) v.part[lane / kWidth][lane % kWidth] = 0;
   }
   write<flip>(end.out, out + block, v);
 }
@@ -143,16 +171,17 @@ void pool(const Pool& p, int first_row, int last_row) {
       const int y1 = top + p.kernel_rows < p.in_rows ? top + p.kernel_rows : p.in_rows;
       const int x1 = left + p.kernel_columns < p.in_columns ? left + p.kernel_columns : p.in_columns;
       for (int block = 0; block < p.blocks; ++block) {
-        Values v{{none, none}};
+        Values v;
+        for (int h = 0; h < kParts; ++h) v.part[h] = none;
         for (int y = y0; y < y1; ++y) {
           for (int x = x0; x < x1; ++x) {
             const Values tap = read<flip>(p.in, p.in.at(y, x) + block);
-            for (int h = 0; h < 2; ++h)
-              v.half[h] = p.average ? v.half[h] + tap.half[h] : larger(v.half[h], tap.half[h]);
+            for (int h = 0; h < kParts; ++h)
+              v.part[h] = p.average ? v.part[h] + tap.part[h] : larger(v.part[h], tap.part[h]);
           }
         }
         if (p.average)
-          for (int h = 0; h < 2; ++h) v.half[h] *= p.factor;
+          for (int h = 0; h < kParts; ++h) v.part[h] *= p.factor;
         finish<flip>(p.end, v, block, 0, p.end.out.at(oy, ox));
       }
     }
@@ -178,7 +207,7 @@ void elementwise(const Elementwise& e, int first_row, int last_row) {
         Values v = read<flip>(e.a, e.a.at(y / e.repeat_y, x / e.repeat_x) + block);
         if (e.operation) {
           const Values other = read<flip>(e.b, e.b.at(y, x) + block);
-          for (int h = 0; h < 2; ++h) v.half[h] = combine(e.operation, v.half[h], other.half[h]);
+          for (int h = 0; h < kParts; ++h) v.part[h] = combine(e.operation, v.part[h], other.part[h]);
         }
         finish<flip>(e.end, v, block, 0, e.end.out.at(y, x));
       }
