@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --no-deps --no-build-isolation
+NATIVE := $(wildcard native/*.* native/*/*.*)
 
 MODEL  ?= fashion
 PYTEST_OPTIONS ?=
@@ -13,7 +15,7 @@ PYTEST_OPTIONS ?=
 TORCH  ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs rtl-resnet20 place lock clean
+.PHONY: help demo test check format docs rtl-resnet20 place sanitize lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -44,6 +46,15 @@ rtl-resnet20: $(VENV)/installed-test ## ResNet-20 on the simulated NPU, against 
 place: $(VENV)/installed-test ## Place and route the NPU for an ECP5-85F; some ten minutes
 	$(BIN)/python benchmarks/place.py
 
+# Leak checks off: Python itself keeps memory. The ordinary extension is put back, whatever the tests say.
+sanitize: $(VENV)/installed-test ## Test the C++ extension with AddressSanitizer and UBSan; needs g++
+	$(INSTALL) -Cbuild-dir=build/sanitize -Ccmake.build-type=RelWithDebInfo \
+	  -Ccmake.define.CMAKE_CXX_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined" -e .
+	status=0; LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc $(BIN)/python -m pytest -q -m "not slow" \
+	  tests/devices tests/numerics tests/conformance/test_software.py $(PYTEST_OPTIONS) || status=$$?; \
+	$(INSTALL) -e . && exit $$status
+
 lock: ## Resolve pyproject.toml anew into the lock files; needs uv
 	$(LOCK) pyproject.toml build-requirements.in --output-file requirements.lock
 	$(LOCK) --extra test --extra check --extra hardware pyproject.toml build-requirements.in --output-file requirements-test.lock
@@ -57,9 +68,9 @@ clean: ## Remove .venv and everything else that is made
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: requirements.lock pyproject.toml | $(BIN)/python
+$(VENV)/installed: requirements.lock pyproject.toml $(NATIVE) | $(BIN)/python
 	$(PIP) install --quiet --require-hashes -r requirements.lock
-	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	$(INSTALL) -e .
 	@touch $@
 
 # Tests need one torch that works, not a certain one: where this version is not to be had, a later one will do.

@@ -1,12 +1,30 @@
+from importlib import import_module
+
 import numpy as np
 import pytest
 
+from gatecast.devices import default_device, open_device
 from gatecast.devices.reference.memory import Memory
 from gatecast.isa import Program, architecture
 from gatecast.numerics import BLOCK_SIZE, FORMATS
 
 REGION = 256
 """Blocks of each region of activation memory: `in` or `a`, `residual` or `b`, `out`."""
+
+
+SETS = import_module("gatecast.devices.software").instruction_sets() if default_device() == "software" else ()
+"""Instruction sets of the software device that this machine can run; none where the extension is missing."""
+
+
+@pytest.fixture(
+    params=["reference", *(f"{name}-{threads}" for name in SETS for threads in (1, 3))],
+)
+def device(request):
+    """Each device that runs here: the software device with each instruction set, and 1 and 3 threads."""
+    if request.param == "reference":
+        return open_device("reference")
+    name, threads = request.param.split("-")
+    return import_module("gatecast.devices.software").SoftwareDevice(int(threads), name)
 
 
 @pytest.fixture

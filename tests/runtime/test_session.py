@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from gatecast.artifact import Artifact, HostStage, ImageStage, ProgramStage
+from gatecast.devices import default_device
 from gatecast.errors import DeviceError, FileError, ImageError, RequestError
 from gatecast.graph import InputPort, Interface, OutputPort, Preprocessing, Signature, TensorSpec
 from gatecast.isa import Port, Program, architecture, assemble
@@ -207,7 +208,7 @@ class TestTimes:
 class TestDescription:
     def test_a_session_tells_what_it_runs(self, session):
         assert session.name == "small"
-        assert session.device == "reference"
+        assert session.device == default_device()
         assert session.signature == model().signature
         assert session.interface == model().interface
         assert session.labels == ("a", "b", "c", "d", "e", "f")

@@ -26,14 +26,15 @@ from .terminal import milliseconds, print_json, print_table, say, working
     "--warm_up", type=click.IntRange(min=0), default=3, show_default=True, help="Runs before, not measured."
 )
 @options.device
+@options.threads
 @options.as_json
-def command(source: Path, runs: int, warm_up: int, device: str, json_: bool) -> None:
+def command(source: Path, runs: int, warm_up: int, device: str, threads: int | None, json_: bool) -> None:
     """Measure the latency of an artifact on a device.
 
     One image at a time, in this process: pictures of noise for inputs that take pictures, else random tensors
     with a fixed seed. `whole` is the call of `Session.run`.
     """
-    with open_session(source, device=device) as session:
+    with open_session(source, device, threads) as session:
         inputs = _inputs(session)
         with working(f"Running {session.name} on device {device}, {runs} times"):
             for _ in range(warm_up):

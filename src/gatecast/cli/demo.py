@@ -35,7 +35,7 @@ ENOUGH_S = 5.0
 """Seconds after which no further round of calls is begun."""
 
 CALL_TIMEOUT_S = 300.0
-"""Of one call: the reference device takes its time for a large network."""
+"""Of one call: the device `reference` takes its time for a large network."""
 
 
 @dataclass(frozen=True)

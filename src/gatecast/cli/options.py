@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from gatecast.devices import default_device
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
@@ -25,7 +27,20 @@ def as_json(command: Command) -> Command:
 def device(command: Command) -> Command:
     """Add `--device`."""
     return click.option(
-        "--device", default="reference", show_default=True, help="Device that runs the Programs."
+        "--device",
+        default=default_device,
+        show_default="software; reference where its extension is missing",
+        help="Device that runs the Programs.",
+    )(command)
+
+
+def threads(command: Command) -> Command:
+    """Add `--threads`."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        show_default="the processors of this process",
+        help="Threads that share the work of one picture.",
     )(command)
 
 

@@ -34,12 +34,19 @@ Float32 = npt.NDArray[np.float32]
     "--output", type=options.OUTPUT, metavar="F.npz", help="Write the outputs, by name, to this file."
 )
 @options.device
+@options.threads
 @click.option(
     "--trace", type=options.OUTPUT, metavar="F.fst", help="Write a waveform, for GTKWave; with device rtl."
 )
 @options.as_json
 def command(
-    source: Path, inputs: Sequence[str], output: Path | None, device: str, trace: Path | None, json_: bool
+    source: Path,
+    inputs: Sequence[str],
+    output: Path | None,
+    device: str,
+    threads: int | None,
+    trace: Path | None,
+    json_: bool,
 ) -> None:
     """Run an artifact on files, without a server.
 
@@ -48,7 +55,7 @@ def command(
     given = [options.pair(text, "--input") for text in inputs]
     with (
         simulation() as progress,
-        open_session(source, device=device, trace=trace, progress=progress) as session,
+        open_session(source, device, threads, trace=trace, progress=progress) as session,
     ):
         results, times = session.run_timed(_tensors(session, given))
     if output is not None:

@@ -35,6 +35,7 @@ PORT = click.IntRange(0, 65535)
     help="Name that requests may use for a version, such as stable=3. May be repeated.",
 )
 @options.device
+@options.threads
 def command(
     path: Path,
     port: int,
@@ -43,6 +44,7 @@ def command(
     host: str,
     labels: Sequence[str],
     device: str,
+    threads: int | None,
 ) -> None:
     """Serve an artifact over gRPC and REST, as TensorFlow Serving does.
 
@@ -56,7 +58,7 @@ def command(
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     server = Server(
         [ModelSource(model_name, path, labels=_versions(labels))],
-        partial(open_session, device=device),
+        partial(open_session, device=device, threads=threads),
         ServerOptions(host=host, port=port, rest_port=rest_api_port),
     )
     address = f"[{host}]" if ":" in host else host

@@ -6,6 +6,7 @@ docs/spec/numerics.md define, whatever it is made of. Devices are installed as e
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
 from pathlib import Path
@@ -15,6 +16,9 @@ from ..errors import DeviceError
 from ..isa import Program
 
 GROUP = "gatecast.devices"
+
+PREFERRED = ("software", "reference")
+"""Devices that run everything on the host, the fast one first."""
 
 Progress = Callable[[Program, int], None]
 """Told now and then during a run: which Program, and how many cycles it has taken so far."""
@@ -70,6 +74,19 @@ def device_names() -> tuple[str, ...]:
     return tuple(sorted({entry.name for entry in entry_points(group=GROUP)}))
 
 
+@cache
+def default_device() -> str:
+    """Name of the device where nobody asks for one: `software` if its extension is here, else `reference`."""
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    for name in PREFERRED:
+        try:
+            found[name].load()
+        except (KeyError, ImportError):
+            continue
+        return name
+    return PREFERRED[-1]
+
+
 def device_report(loaded: LoadedProgram) -> Mapping[str, Any]:
     """Return what a device counted in the last run, in its own words; empty for a device that counts nothing.
 
@@ -79,11 +96,15 @@ def device_report(loaded: LoadedProgram) -> Mapping[str, Any]:
     return report
 
 
-def open_device(name: str, *, trace: Path | None = None, progress: Progress | None = None) -> Device:
+def open_device(
+    name: str, *, threads: int | None = None, trace: Path | None = None, progress: Progress | None = None
+) -> Device:
     """Device by its name.
 
     Parameters
     ----------
+    threads : int, optional
+        Threads that share the work of a run, for a device that has any; it chooses if not told.
     trace : Path, optional
         File for a waveform of all that the device does, where it is one that has signals.
     progress : Progress, optional
@@ -102,7 +123,7 @@ def open_device(name: str, *, trace: Path | None = None, progress: Progress | No
         opener = found[name].load()
     except ImportError as error:
         raise DeviceError(f"Device {name!r} cannot be opened here: {error}") from error
-    offered = {"trace": trace, "progress": progress}
+    offered = {"threads": threads, "trace": trace, "progress": progress}
     taken = {key: value for key, value in offered.items() if key in signature(opener).parameters}
     if trace is not None and "trace" not in taken:
         raise DeviceError(f"Device {name!r} writes no waveforms", hint="`--trace` needs `--device rtl`.")

@@ -11,7 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ProgramError, RequestError
-from ..numerics import BLOCK_SIZE, FORMATS, blocks_of, bounded, decode, encode, pack, unpack
+from ..numerics import (
+    BLOCK_SIZE,
+    FORMATS,
+    blocks_of,
+    decode,
+    encode_pixels,
+    flush_small,
+    lanes_of,
+    pack,
+    require_bounded,
+    unpack,
+)
 from .addressing import ExternalMap, element_bytes
 
 ALIGNMENT = 64
@@ -145,11 +156,6 @@ def section_bytes(ports: Iterable[Port]) -> int:
     return max((port.end for port in ports), default=0)
 
 
-def _lanes(port: Port) -> npt.NDArray[np.intp]:
-    """Position of each channel among the ``blocks * 32`` lanes."""
-    return np.concatenate([b * BLOCK_SIZE + np.arange(n) for b, n in enumerate(port.block_channels)])
-
-
 def pack_ports(ports: Iterable[Port], tensors: Mapping[str, npt.NDArray[np.float32]]) -> bytes:
     """Section that holds float32 ``[rows, columns, channels]`` tensors, each in its port's format.
 
@@ -176,18 +182,19 @@ def _checked(port: Port, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
         raise RequestError(
             f"Input {port.name!r} must be float32 {list(port.shape)}, not {tensor.dtype} {list(tensor.shape)}"
         )
-    return bounded(tensor, f"input {port.name}")
+    require_bounded(tensor, f"input {port.name}")
+    return tensor
 
 
 def _write(port: Port, section: npt.NDArray[np.uint8], tensor: npt.NDArray[np.float32]) -> None:
-    lanes = np.zeros((port.rows, port.columns, port.blocks * BLOCK_SIZE), np.float32)
-    lanes[..., _lanes(port)] = tensor
     values = port.map.values_of(section)
     if not port.map.encoded:
+        lanes = np.zeros((port.rows, port.columns, port.blocks * BLOCK_SIZE), np.float32)
+        lanes[..., lanes_of(port.block_channels)] = flush_small(tensor)
         values[...] = lanes.astype("<f4").view(np.uint8).reshape(values.shape)
         return
     fmt = FORMATS[port.format]
-    mantissas, exponents = encode(lanes, fmt)
+    mantissas, exponents = encode_pixels(tensor, port.block_channels, fmt)  # small values become 0 anyway
     values[...] = pack(mantissas, fmt)
     port.map.exponents_of(section)[...] = exponents
 
@@ -198,7 +205,7 @@ def unpack_ports(ports: Iterable[Port], section: bytes | memoryview) -> dict[str
     if len(section) != section_bytes(ports):
         raise ProgramError(f"Section must have {section_bytes(ports)} bytes, not {len(section)}")
     data = np.frombuffer(section, np.uint8)
-    return {port.name: _read(port, data)[..., _lanes(port)] for port in ports}
+    return {port.name: _read(port, data)[..., lanes_of(port.block_channels)] for port in ports}
 
 
 def _read(port: Port, section: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

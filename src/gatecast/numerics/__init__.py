@@ -1,6 +1,7 @@
 """The arithmetic contract: block floating point that every device computes to the same bits.
 
-`block` is the definition, one value at a time. `array` and `convolution` are the same for arrays.
+`block` is the definition, one value at a time. `array` and `convolution` are the same for arrays. `native`
+does in C++, where the extension is here, what a server does for each request.
 """
 
 from .array import (
@@ -11,6 +12,7 @@ from .array import (
     in_range,
     is_canonical,
     join_blocks,
+    lanes_of,
     pack,
     powers_of_two,
     round_to_format,
@@ -50,7 +52,13 @@ from .operators import (
     hard_swish,
     leaky_relu,
     relu,
+    require_bounded,
 )
+
+try:
+    from .native import encode_pixels
+except ImportError:
+    from .array import encode_pixels
 
 __all__ = [
     "BFP4",
@@ -86,12 +94,14 @@ __all__ = [
     "dot",
     "encode",
     "encode_block",
+    "encode_pixels",
     "flush_small",
     "hard_sigmoid",
     "hard_swish",
     "in_range",
     "is_canonical",
     "join_blocks",
+    "lanes_of",
     "leaky_relu",
     "pack",
     "pack_block",
@@ -99,6 +109,7 @@ __all__ = [
     "parse_formats",
     "powers_of_two",
     "relu",
+    "require_bounded",
     "round_to_format",
     "split_blocks",
     "unpack",

@@ -3,6 +3,7 @@
 Ref: docs/spec/numerics.md §1.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,21 @@ def encode(x: Float32, fmt: Format) -> tuple[Mantissas, Exponents]:
     limit = fmt.mantissa_max
     np.clip(scaled, -limit, limit, out=scaled)
     return scaled.astype(np.int8), (exponents + EXPONENT_BIAS).astype(np.uint8)
+
+
+def encode_pixels(x: Float32, counts: Sequence[int], fmt: Format) -> tuple[Mantissas, Exponents]:
+    """Round ``[…, C]`` float32 into blocks that hold `counts` channels each, from lane 0, then zeros.
+
+    Results and errors are those of `encode`; the counts add up to C.
+    """
+    lanes = np.zeros((*x.shape[:-1], len(counts) * BLOCK_SIZE), np.float32)
+    lanes[..., lanes_of(counts)] = x
+    return encode(lanes, fmt)
+
+
+def lanes_of(counts: Sequence[int]) -> npt.NDArray[np.intp]:
+    """Position of each channel among the lanes of blocks that hold `counts` channels each, from lane 0."""
+    return np.concatenate([b * BLOCK_SIZE + np.arange(n) for b, n in enumerate(counts)])
 
 
 def decode_blocks(mantissas: Mantissas, exponents: Exponents, fmt: Format) -> Float32:

@@ -52,21 +52,26 @@ def flush_small(x: Float32) -> Float32:
 
 
 def bounded(x: Float32, what: str) -> Float32:
-    """Return the values of a Program's input as the contract takes them: `flush_small`.
+    """Return the values of a Program's input as the contract takes them: `flush_small`."""
+    require_bounded(x, what)
+    return flush_small(x)
+
+
+def require_bounded(x: Float32, what: str) -> None:
+    """Refuse values that are no input of a Program.
 
     Raises
     ------
     RequestError
         A value is not finite or beyond 2**64; `what`, the value and its index are named.
     """
-    good = np.abs(x) <= np.float32(LARGEST)  # false for NaN too
-    if not good.all():
+    if x.size and not (x.min() >= -LARGEST and x.max() <= LARGEST):  # both are NaN if one value is
+        good = np.abs(x) <= np.float32(LARGEST)
         index = [int(i) for i in np.argwhere(~good)[0]]
         raise RequestError(
             f"Values of {what} must be finite and at most 2**64, not {x[tuple(index)]} at {index}",
             hint="Look for a division by zero or a wrong scale in what prepares the input.",
         )
-    return flush_small(x)
 
 
 def average_factor(count: int) -> np.float32:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatecast.artifact import Artifact, HostStage, ImageStage, ProgramStage
-from gatecast.devices import Progress, open_device
+from gatecast.devices import Progress, default_device, open_device
 from gatecast.errors import DeviceError, ImageError, RequestError
 from gatecast.graph import Interface, OutputPort, Signature
 
@@ -212,7 +212,7 @@ class Session:
 
 def open_session(
     source: str | PathLike[str] | Artifact,
-    device: str = "reference",
+    device: str | None = None,
     threads: int | None = None,
     *,
     trace: Path | None = None,
@@ -223,10 +223,10 @@ def open_session(
     Parameters
     ----------
     source : path or Artifact
-    device : str
-        Name of an installed device.
+    device : str, optional
+        Name of an installed device; `gatecast.devices.default_device()` if not given.
     threads : int, optional
-        Of each host stage.
+        Of each host stage, and of a device that has threads.
     trace, progress : optional
         For the device; see `gatecast.devices.open_device`.
 
@@ -238,7 +238,8 @@ def open_session(
         The device is unknown or missing, or cannot run the Programs.
     """
     artifact = source if isinstance(source, Artifact) else Artifact.load(source)
-    opened, lock = open_device(device, trace=trace, progress=progress), Lock()
+    name = default_device() if device is None else device
+    opened, lock = open_device(name, threads=threads, trace=trace, progress=progress), Lock()
     with ExitStack() as resources:
         stages: list[Stage] = []
         for stage in artifact.stages:

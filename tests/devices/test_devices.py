@@ -82,7 +82,7 @@ class Layer:
             "out_blocks": self.out_blocks,
         }
 
-    def run(self, tiles, order):
+    def run(self, device, tiles, order):
         """Outputs of a Program that makes the layer by these `convolve` instructions, one after another."""
         source = Port.packed("x", self.x.shape, "bfp8")
         result = Port.packed("y", (self.out, self.out, 32 * self.out_blocks), "float32")
@@ -105,7 +105,7 @@ class Layer:
             text.append(Instruction("convolve", **tile, wait=waits, signal=signal))
         text += [store, Instruction("end")]
         program = Program(SOFTWARE, text, self.packed(order), 0, (source,), (result,))
-        loaded = ReferenceDevice().load(program)
+        loaded = device.load(program)
         return unpack_outputs(program, loaded.run(pack_inputs(program, {"x": self.x})))["y"]
 
     def order(self):
@@ -139,13 +139,13 @@ LAYERS = [
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_whole_layer_is_one_instruction(layer):
-    assert (layer.run([layer.whole()], layer.order()) == layer.expected()).all()
+def test_a_whole_layer_is_one_instruction(layer, device):
+    assert (layer.run(device, [layer.whole()], layer.order()) == layer.expected()).all()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_row_tiles_with_halo_keep_the_bits(layer, rows):
+def test_row_tiles_with_halo_keep_the_bits(layer, rows, device):
     tiles, whole, span = [], layer.whole(), layer.dilation * (layer.kernel - 1)
     for row in range(0, layer.out, rows):
         count, top = min(rows, layer.out - row), row * layer.stride - layer.pad
@@ -157,21 +157,21 @@ def test_row_tiles_with_halo_keep_the_bits(layer, rows):
             "out_rows": count,
         }
         tiles.append({**whole, **tile, "out_address": row * whole["out_row"]})
-    assert (layer.run(tiles, layer.order()) == layer.expected()).all()
+    assert (layer.run(device, tiles, layer.order()) == layer.expected()).all()
 
 
 @pytest.mark.parametrize("layer", [layer for layer in LAYERS if not layer.group])
-def test_channel_tiles_keep_the_bits(layer):
+def test_channel_tiles_keep_the_bits(layer, device):
     steps, whole = layer.kernel**2 * layer.in_blocks, layer.whole()
     tiles = [
         {**whole, "weights": block * steps, "out_blocks": 1, "out_address": block}
         for block in range(layer.out_blocks)
     ]
-    assert (layer.run(tiles, layer.order()) == layer.expected()).all()
+    assert (layer.run(device, tiles, layer.order()) == layer.expected()).all()
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_sums_in_parts_keep_the_bits(layer):
+def test_sums_in_parts_keep_the_bits(layer, device):
     """One part for each kernel row; each part's panels are packed as a tile of its own."""
     whole, row = layer.whole(), layer.kernel * layer.in_blocks
     order, tiles = [], []
@@ -182,10 +182,10 @@ def test_sums_in_parts_keep_the_bits(layer):
         partials = layer.out**2 * layer.out_blocks if layer.kernel > 1 else 0
         out = {} if ky == layer.kernel - 1 else View(0, "none", 0, 0).fields("out")
         tiles.append({**whole, **part, **out, "partials": partials})
-    assert (layer.run(tiles, order) == layer.expected()).all()
+    assert (layer.run(device, tiles, order) == layer.expected()).all()
 
 
-def test_sums_of_blocks_in_parts_keep_the_bits():
+def test_sums_of_blocks_in_parts_keep_the_bits(device):
     layer = Layer(4, (3, 2), 1)
     order = [(block, step) for step in range(3) for block in range(2)]
     tiles = []
@@ -193,17 +193,17 @@ def test_sums_of_blocks_in_parts_keep_the_bits():
         out = {} if step == 2 else View(0, "none", 0, 0).fields("out")
         part = {"in_address": step, "in_blocks": 1, "weights": 2 * step, "partials": 32}
         tiles.append({**layer.whole(), **part, **out, "resume": int(step > 0), "suspend": int(step < 2)})
-    assert (layer.run(tiles, order) == layer.expected()).all()
+    assert (layer.run(device, tiles, order) == layer.expected()).all()
 
 
-def test_schedule_fields_cannot_change_a_result():
+def test_schedule_fields_cannot_change_a_result(device):
     layer = LAYERS[0]
-    changed = layer.run([{**layer.whole(), "interleave": 7}], layer.order())
-    assert (changed == layer.run([layer.whole()], layer.order())).all()
+    changed = layer.run(device, [{**layer.whole(), "interleave": 7}], layer.order())
+    assert (changed == layer.run(device, [layer.whole()], layer.order())).all()
 
 
 @pytest.mark.parametrize("name", ["float32", *FORMATS])
-def test_load_and_store_keep_the_bits(name):
+def test_load_and_store_keep_the_bits(name, device):
     """A middle part of a map goes through the workspace and comes back."""
     source, result = Port.packed("x", (4, 6, 96), name), Port.packed("y", (2, 3, 64), name)
     element = result.map.element_bytes
@@ -223,7 +223,7 @@ def test_load_and_store_keep_the_bits(name):
     )
     program = Program(SOFTWARE, text, b"", result.end, (source,), (result,))
     x = np.random.default_rng(0).normal(size=source.shape).astype(np.float32)
-    loaded = ReferenceDevice().load(program)
+    loaded = device.load(program)
     found = unpack_outputs(program, loaded.run(pack_inputs(program, {"x": x})))["y"]
     expected = x if name == "float32" else decode(*encode(x, FORMATS[name]), FORMATS[name])
     assert (found == expected[1:3, 2:5, 32:]).all()
@@ -245,7 +245,7 @@ def test_weights_are_unpacked_and_wrap(name):
     assert (loaded._memory.panel_exponents[order] == exponents[:, :, 0]).all()
 
 
-def test_a_prologue_runs_once_and_stays():
+def test_a_prologue_runs_once_and_stays(device):
     values = np.arange(64, dtype="<f4")
     store = Instruction(
         "store",
@@ -259,15 +259,15 @@ def test_a_prologue_runs_once_and_stays():
     )
     text = (*assemble("constants count=2\nend"), store, Instruction("end"))
     port = Port.packed("y", (1, 1, 32), "float32")
-    loaded = ReferenceDevice().load(Program(SOFTWARE, text, values.tobytes(), outputs=(port,), prologue=2))
+    loaded = device.load(Program(SOFTWARE, text, values.tobytes(), outputs=(port,), prologue=2))
     for _ in range(2):
         assert loaded.run(b"") == values[32:].tobytes()
 
 
-def test_runs_do_not_see_each_other():
+def test_runs_do_not_see_each_other(device):
     layer = LAYERS[0]
-    first = layer.run([layer.whole()], layer.order())
-    assert (layer.run([layer.whole()], layer.order()) == first).all()
+    first = layer.run(device, [layer.whole()], layer.order())
+    assert (layer.run(device, [layer.whole()], layer.order()) == first).all()
 
 
 def test_devices_are_opened_by_name():
@@ -277,13 +277,12 @@ def test_devices_are_opened_by_name():
         open_device("gpu")
 
 
-def test_loading_verifies():
+def test_loading_verifies(device):
     with pytest.raises(ProgramError, match="^Instruction end must close each part"):
-        ReferenceDevice().load(Program(SOFTWARE, assemble("sync")))
+        device.load(Program(SOFTWARE, assemble("sync")))
 
 
-def test_wrong_inputs_and_closed_programs_are_refused():
-    device: Device = ReferenceDevice()
+def test_wrong_inputs_and_closed_programs_are_refused(device: Device):
     loaded: LoadedProgram = device.load(Program(SOFTWARE, assemble("end")))
     assert loaded.run(b"") == b""
     with pytest.raises(RequestError, match=r"^Section inputs must have 0 bytes, not 3$"):

@@ -1,0 +1,101 @@
+// Kernels for AVX2: maddubs(|a|, w with a's sign) cannot saturate, because -128 is no mantissa.
+#include <immintrin.h>
+
+#include "values.h"
+
+namespace {
+
+constexpr int kPixels = 2;
+
+void pack_panel(const int8_t* mantissas, const uint8_t* exponents, int bits, uint8_t* panel) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    for (int i = 0; i < kBlock; ++i) panel[(i / 4 * kLanes + lane) * 4 + i % 4] = uint8_t(mantissas[lane * kBlock + i]);
+    const float step = power_of_two(exponents[lane] - 127 - (bits - 2));
+    memcpy(panel + kLanes * kBlock + 4 * lane, &step, 4);
+  }
+}
+
+INLINE __m256i load(const uint8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+
+INLINE __m256i four(const uint8_t* from) {
+  int32_t x;
+  memcpy(&x, from, 4);
+  return _mm256_set1_epi32(x);
+}
+
+// Adds one block to 16 channels of P pixels.
+template <int P>
+INLINE void add_block(const uint8_t* const (&activations)[P], const float (&steps)[P], const uint8_t* panel, int half,
+                      __m256 (&sums)[P][2]) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  __m256i products[P][2] = {};
+#pragma GCC unroll 8
+  for (int group = 0; group < kBlock / 4; ++group) {
+    const uint8_t* w = panel + group * 4 * kLanes + half * 64;
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
+      const __m256i a = four(activations[p] + 4 * group), magnitude = _mm256_abs_epi8(a);
+#pragma GCC unroll 2
+      for (int n = 0; n < 2; ++n) {
+        const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(load(w + 32 * n), a));
+        products[p][n] = _mm256_add_epi32(products[p][n], _mm256_madd_epi16(pairs, ones));
+      }
+    }
+  }
+  const float* lanes = reinterpret_cast<const float*>(panel + kLanes * kBlock) + 16 * half;
+#pragma GCC unroll 2
+  for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
+    for (int n = 0; n < 2; ++n) {
+      const __m256 step = _mm256_mul_ps(_mm256_loadu_ps(lanes + 8 * n), _mm256_set1_ps(steps[p]));
+      sums[p][n] = _mm256_add_ps(sums[p][n], _mm256_mul_ps(_mm256_cvtepi32_ps(products[p][n]), step));
+    }
+  }
+}
+
+template <int P>
+INLINE void add_half(const Convolve& c, int tile, int first, const uint8_t* panel, int half, float (&kept)[P][kLanes]) {
+  __m256 sums[P][2];
+  for (int p = 0; p < P; ++p)
+    for (int n = 0; n < 2; ++n) sums[p][n] = _mm256_load_ps(kept[p] + 16 * half + 8 * n);
+  for (int tap = 0; tap < c.taps; ++tap) {
+    const Taps taps = taps_of(c, tile, kPixels, tap);
+    for (int i = 0; i < c.in_blocks; ++i, panel += kPanelBytes) {
+      const uint8_t* activations[P];
+      float steps[P];
+      for (int p = 0; p < P; ++p) {
+        const int64_t block = taps.blocks[p] + taps.offset + first + i;
+        activations[p] = c.mantissas + block * kBlock;
+        steps[p] = c.steps[block];
+      }
+      add_block<P>(activations, steps, panel, half, sums);
+    }
+  }
+  for (int p = 0; p < P; ++p)
+    for (int n = 0; n < 2; ++n) _mm256_store_ps(kept[p] + 16 * half + 8 * n, sums[p][n]);
+}
+
+template <int P>
+void convolve_tile(const Convolve& c, int out_block, int tile, int first, const uint8_t* panel) {
+  alignas(64) float sums[P][kLanes];
+  for (int p = 0; p < P; ++p) begin_pixel(c, out_block, tile * kPixels + p, sums[p]);
+  for (int half = 0; half < 2; ++half) add_half<P>(c, tile, first, panel, half, sums);
+  for (int p = 0; p < P; ++p) end_pixel<0>(c, out_block, tile * kPixels + p, sums[p]);
+}
+
+void convolve(const Convolve& c, int out_block, int first_tile, int last_tile) {
+  const int first = first_block(c, out_block);
+  const uint8_t* panel = c.panels + int64_t(out_block) * c.taps * c.in_blocks * kPanelBytes;
+  for (int tile = first_tile; tile < last_tile; ++tile) {
+    if (c.pixels - tile * kPixels >= kPixels)
+      convolve_tile<2>(c, out_block, tile, first, panel);
+    else
+      convolve_tile<1>(c, out_block, tile, first, panel);
+  }
+}
+
+}  // namespace
+
+namespace gatecast {
+extern const Kernels kAvx2 = {"avx2", 0, kPixels, pack_panel, convolve, pool<0>, elementwise<0>};
+}

@@ -1,0 +1,111 @@
+#include "program.h"
+
+#include <chrono>
+
+#include "float_state.h"
+#include "steps.h"
+
+namespace gatecast {
+namespace {
+
+// Work below this many block products, or blocks, is done before another thread would have begun.
+constexpr int64_t kLeastProducts = 1000, kLeastBlocks = 500;
+
+uint64_t now() { return uint64_t(std::chrono::steady_clock::now().time_since_epoch().count()); }
+
+struct ConvolveParts {
+  const ConvolveStep& step;
+  const Kernels& kernels;
+};
+
+void convolve_part(const void* work, int part) {
+  const auto& [step, kernels] = *static_cast<const ConvolveParts*>(work);
+  // All output blocks of some tiles, then of the next ones: their input stays in the cache.
+  const int first = part / step.work.out_blocks * step.part_tiles;
+  kernels.convolve(step.work, part % step.work.out_blocks, first, std::min(first + step.part_tiles, step.tiles));
+}
+
+}  // namespace
+
+Program::Program(const Layout& layout, const uint32_t* text, size_t instructions, size_t prologue, const Sizes& sizes,
+                 Memory::Section weights, const Kernels& kernels, int threads)
+    : kernels_(kernels), memory_(sizes, weights.data, weights.size, kernels.flip), pool_(ThreadPool::shared(threads)) {
+  WeightMemory weight_memory(sizes, weights, kernels);
+  StepMaker maker(memory_, weight_memory, kernels, threads);
+  for (size_t n = 0; n < instructions; ++n) {
+    auto step = maker.make(Instruction(layout, text + n * kInstructionWords), int(n));
+    if (step) (n < prologue ? prologue_ : body_).push_back(std::move(*step));
+  }
+  packed_bytes_ = weight_memory.packed_bytes();
+  execute(prologue_, nullptr);
+}
+
+void Program::run(const uint8_t* inputs, uint64_t* nanoseconds) {
+  memory_.sections[2].data = inputs;
+  execute(body_, nanoseconds);
+}
+
+void Program::execute(const std::vector<Step>& steps, uint64_t* nanoseconds) {
+  std::unique_lock turn(pool_->lock(), std::defer_lock);
+  if (pool_->threads() > 1) turn.lock();  // sessions that share the threads take turns
+  const FloatState state;
+  for (const Step& step : steps) {
+    const uint64_t start = nanoseconds ? now() : 0;
+    execute(step);
+    if (nanoseconds) nanoseconds[step.number] = now() - start;
+  }
+}
+
+void Program::execute(const Step& step) {
+  struct Visitor {
+    Program& program;
+
+    void operator()(const Transfer& t) const {
+      uint8_t* external = const_cast<uint8_t*>(program.memory_.sections[t.section].data);
+      const uint8_t flip = program.kernels_.flip;
+      program.execute_rows(t.rows, int64_t(t.columns) * t.blocks,
+                           [&](int first, int last) { transfer(t, external, flip, first, last); });
+    }
+    void operator()(const Constants& c) const { memcpy(c.to, c.from, c.bytes); }
+    void operator()(const std::unique_ptr<ConvolveStep>& c) const { program.execute_parts(*c); }
+    void operator()(const Pool& p) const {
+      program.execute_rows(p.rows, int64_t(p.columns) * p.blocks,
+                           [&](int first, int last) { program.kernels_.pool(p, first, last); });
+    }
+    void operator()(const Elementwise& e) const {
+      program.execute_rows(e.rows, int64_t(e.columns) * e.blocks,
+                           [&](int first, int last) { program.kernels_.elementwise(e, first, last); });
+    }
+  };
+  std::visit(Visitor{*this}, step.work);
+}
+
+void Program::execute_parts(const ConvolveStep& step) {
+  const Convolve& c = step.work;
+  const ConvolveParts work{step, kernels_};
+  const int parts = (step.tiles + step.part_tiles - 1) / step.part_tiles * c.out_blocks;
+  if (int64_t(c.pixels) * c.taps * c.in_blocks * c.out_blocks >= kLeastProducts) {
+    pool_->run(parts, convolve_part, &work);
+  } else {
+    for (int part = 0; part < parts; ++part) convolve_part(&work, part);
+  }
+}
+
+// Shares rows of `blocks` blocks each among the threads.
+template <class Rows>
+void Program::execute_rows(int rows, int64_t blocks, const Rows& work) {
+  if (rows * blocks < kLeastBlocks || pool_->threads() == 1) return work(0, rows);
+  struct Shares {
+    const Rows& work;
+    int rows, height;
+  };
+  const int wanted = 4 * pool_->threads();
+  const Shares shares{work, rows, (rows + wanted - 1) / wanted};
+  const auto part = [](const void* data, int number) {
+    const Shares& s = *static_cast<const Shares*>(data);
+    s.work(number * s.height, std::min((number + 1) * s.height, s.rows));
+  };
+  pool_->run((rows + shares.height - 1) / shares.height, part, &shares);
+}
+
+}  // namespace gatecast

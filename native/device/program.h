@@ -1,0 +1,64 @@
+// A Program made ready for the kernels, and its runs.
+#pragma once
+#include <string>
+#include <variant>
+
+#include "memory.h"
+#include "panels.h"
+#include "thread_pool.h"
+#include "transfer.h"
+
+namespace gatecast {
+
+struct Constants {
+  const uint8_t* from;
+  float* to;
+  size_t bytes;
+};
+
+// A convolution with the tables that its `Convolve` points into.
+struct ConvolveStep {
+  Convolve work;
+  PackedPanels panels;
+  std::vector<int32_t> pixel_in, pixel_out, pixel_residual, tile_blocks, tap_blocks, tap_offsets;
+  int tiles = 0, part_tiles = 0;  // a part of the work is so many tiles of one output block
+};
+
+struct Step {
+  int number;  // of the instruction in the text
+  std::variant<Transfer, Constants, std::unique_ptr<ConvolveStep>, Pool, Elementwise> work;
+};
+
+class Program {
+ public:
+  // `text` and `weights` must outlive the Program; the prologue is run.
+  Program(const Layout& layout, const uint32_t* text, size_t instructions, size_t prologue, const Sizes& sizes,
+          Memory::Section weights, const Kernels& kernels, int threads);
+
+  // Computes one image; `outputs` are valid until the next run. Calls from several threads take turns.
+  // `nanoseconds`, if given, gets what each instruction of the text took.
+  void run(const uint8_t* inputs, uint64_t* nanoseconds = nullptr);
+
+  const Buffer<uint8_t>& outputs() const { return memory_.outputs; }
+  const Kernels& kernels() const { return kernels_; }
+  int threads() const { return pool_->threads(); }
+  size_t packed_bytes() const { return packed_bytes_; }
+  std::mutex& lock() { return lock_; }
+
+ private:
+  void execute(const std::vector<Step>& steps, uint64_t* nanoseconds);
+  void execute(const Step& step);
+  void execute_parts(const ConvolveStep& step);
+
+  template <class Rows>
+  void execute_rows(int rows, int64_t blocks, const Rows& work);
+
+  const Kernels& kernels_;
+  Memory memory_;
+  size_t packed_bytes_ = 0;
+  std::vector<Step> prologue_, body_;
+  std::shared_ptr<ThreadPool> pool_;
+  std::mutex lock_;
+};
+
+}  // namespace gatecast

@@ -1,0 +1,161 @@
+#include "steps.h"
+
+#include <algorithm>
+
+namespace gatecast {
+namespace {
+
+// All output blocks pass over some pixels, then over the next ones. Where the panels stay in the second-level cache,
+// so few pixels that what they read and write stays in the first; else so many that it just stays in the second.
+constexpr int64_t kFewPanels = 512 << 10, kFewBytes = 32 << 10, kManyBytes = 512 << 10;
+constexpr int kPartsPerThread = 8;
+
+// Where the window of a convolution lies, and which of its taps are inside the map.
+struct Window {
+  explicit Window(const Instruction& i)
+      : rows(i("in_rows")), columns(i("in_columns")), y(i("in_y")), x(i("in_x")), kernel_rows(i("kernel_rows")),
+        kernel_columns(i("kernel_columns")), stride_y(i("stride_y")), stride_x(i("stride_x")),
+        dilation_y(i("dilation_y")), dilation_x(i("dilation_x")) {}
+
+  bool inside(int64_t row, int64_t column) const { return row >= 0 && row < rows && column >= 0 && column < columns; }
+
+  // Whether all taps of the output at (oy, ox) are.
+  bool whole(int64_t oy, int64_t ox) const {
+    const int64_t top = y + oy * stride_y, left = x + ox * stride_x;
+    return inside(top, left) && inside(top + (kernel_rows - 1) * dilation_y, left + (kernel_columns - 1) * dilation_x);
+  }
+
+  int64_t rows, columns, y, x, kernel_rows, kernel_columns, stride_y, stride_x, dilation_y, dilation_x;
+};
+
+}  // namespace
+
+std::optional<Step> StepMaker::make(const Instruction& i, int number) {
+  const std::string& name = i.name();
+  if (name == "weights") weights_.load(i);
+  if (name == "load" || name == "store") return Step{number, transfer_of(i, memory_)};
+  if (name == "constants") return Step{number, constants(i)};
+  if (name == "convolve") return Step{number, convolve(i)};
+  if (name == "pool") return Step{number, pool(i)};
+  if (name == "map") return Step{number, elementwise(i)};
+  return std::nullopt;  // end, sync, weights
+}
+
+Constants StepMaker::constants(const Instruction& i) const {
+  const Memory::Section& section = memory_.sections[i("section")];
+  const size_t bytes = size_t(i("count")) * 4 * kLanes;
+  if (size_t(i("offset")) + bytes > section.size) throw std::out_of_range("constants lie outside their section");
+  return {section.data + i("offset"), memory_.vectors.data() + i("address") * kLanes, bytes};
+}
+
+Epilogue StepMaker::epilogue(const Instruction& i) const {
+  Epilogue end;
+  const auto vector = [&](const char* field) { return memory_.vectors.data() + i(field) * kLanes; };
+  if (i.name() == "convolve") {
+    if (i("has_bias")) end.bias = vector("bias");
+    end.residual = memory_.view(i, "residual");
+  }
+  if (i.name() != "pool") {
+    if (i("has_scale")) end.scale = vector("scale"), end.shift = vector("shift");
+    end.activation = int(i("activation"));
+    end.low = i.real("low"), end.high = i.real("high");
+    end.last_channels = int(i("last_channels"));
+    if (end.last_channels < kLanes) end.last_block = int(i("out_blocks")) - 1;
+  }
+  end.out = memory_.view(i, "out");
+  return end;
+}
+
+Pool StepMaker::pool(const Instruction& i) const {
+  Pool p{};
+  p.in = memory_.view(i, "in");
+  p.in_rows = int(i("in_rows")), p.in_columns = int(i("in_columns"));
+  p.in_y = int(i("in_y")), p.in_x = int(i("in_x"));
+  p.kernel_rows = int(i("kernel_rows")), p.kernel_columns = int(i("kernel_columns"));
+  p.stride_y = int(i("stride_y")), p.stride_x = int(i("stride_x"));
+  p.rows = int(i("out_rows")), p.columns = int(i("out_columns")), p.blocks = int(i("out_blocks"));
+  p.average = i("operation") == 1;
+  p.factor = i.real("factor");
+  p.end = epilogue(i);
+  return p;
+}
+
+Elementwise StepMaker::elementwise(const Instruction& i) const {
+  Elementwise e{};
+  e.operation = int(i("operation"));
+  e.a = memory_.view(i, "a"), e.b = memory_.view(i, "b");
+  e.repeat_y = int(i("repeat_y")), e.repeat_x = int(i("repeat_x"));
+  e.rows = int(i("out_rows")), e.columns = int(i("out_columns")), e.blocks = int(i("out_blocks"));
+  e.end = epilogue(i);
+  return e;
+}
+
+std::unique_ptr<ConvolveStep> StepMaker::convolve(const Instruction& i) {
+  auto step = std::make_unique<ConvolveStep>();
+  Convolve& c = step->work;
+  c.mantissas = memory_.mantissas.data(), c.steps = memory_.steps.data();
+  c.pixels = int(i("out_rows") * i("out_columns"));
+  c.taps = int(i("kernel_rows") * i("kernel_columns"));
+  c.in_blocks = int(i("in_blocks")), c.out_blocks = int(i("out_blocks")), c.group_blocks = int(i("group_blocks"));
+  c.ahead_blocks = threads_;
+  step->panels = weights_.packed(i("weights"), int64_t(c.taps) * c.in_blocks * c.out_blocks);
+  c.panels = step->panels->bytes.data(), c.channels = step->panels->channels;
+  float* partials = memory_.vectors.data() + i("partials") * kLanes;
+  c.resumed = i("resume") ? partials : nullptr;
+  c.suspended = i("suspend") ? partials : nullptr;
+  if (!c.suspended) c.end = epilogue(i);
+  place_pixels(i, *step);
+  share_out(i, *step);
+  c.pixel_in = step->pixel_in.data(), c.pixel_out = step->pixel_out.data();
+  c.pixel_residual = step->pixel_residual.data();
+  c.tile_blocks = step->tile_blocks.data(), c.tap_blocks = step->tap_blocks.data();
+  c.tap_offsets = step->tap_offsets.data();
+  return step;
+}
+
+void StepMaker::place_pixels(const Instruction& i, ConvolveStep& step) const {
+  const Window w(i);
+  const int64_t row = i("in_row"), pixel = i("in_pixel"), address = i("in_address"), columns = i("out_columns");
+  const int tile_pixels = kernels_.pixels, pixels = step.work.pixels;
+  for (int64_t ky = 0; ky < w.kernel_rows; ++ky)
+    for (int64_t kx = 0; kx < w.kernel_columns; ++kx)
+      step.tap_offsets.push_back(int32_t(ky * w.dilation_y * row + kx * w.dilation_x * pixel));
+  for (int first = 0; first < pixels; first += tile_pixels) {
+    const int count = std::min(tile_pixels, pixels - first);
+    bool whole = true;
+    for (int n = first; n < first + count; ++n) {
+      const int64_t oy = n / columns, ox = n % columns;
+      const int64_t y = w.y + oy * w.stride_y, x = w.x + ox * w.stride_x;
+      step.pixel_in.push_back(w.whole(oy, ox) ? int32_t(address + y * row + x * pixel) : memory_.zero_block);
+      step.pixel_out.push_back(int32_t(step.work.end.out.at(oy, ox)));
+      step.pixel_residual.push_back(int32_t(step.work.end.residual.at(oy, ox)));
+      whole = whole && w.whole(oy, ox);
+    }
+    step.tile_blocks.push_back(whole ? -1 : int32_t(step.tap_blocks.size()));
+    if (whole) continue;
+    for (int64_t tap = 0; tap < step.work.taps; ++tap) {
+      for (int n = first; n < first + tile_pixels; ++n) {
+        const int64_t y = w.y + n / columns * w.stride_y + tap / w.kernel_columns * w.dilation_y;
+        const int64_t x = w.x + n % columns * w.stride_x + tap % w.kernel_columns * w.dilation_x;
+        const bool inside = n < pixels && w.inside(y, x);
+        step.tap_blocks.push_back(inside ? int32_t(address + y * row + x * pixel) : memory_.zero_block);
+      }
+    }
+  }
+  step.tiles = int(step.tile_blocks.size());
+}
+
+void StepMaker::share_out(const Instruction& i, ConvolveStep& step) const {
+  const Convolve& c = step.work;
+  const int64_t blocks = i("stride_y") * i("stride_x") * c.in_blocks + c.out_blocks * (c.end.residual.present() ? 2 : 1);
+  const int64_t budget = int64_t(step.panels->bytes.size()) <= kFewPanels ? kFewBytes : kManyBytes;
+  int64_t tiles = std::clamp<int64_t>(budget / (blocks * kBlock * kernels_.pixels), 1, step.tiles);
+  if (threads_ > 1) {
+    const int64_t parts = (int64_t(threads_) * kPartsPerThread + c.out_blocks - 1) / c.out_blocks;
+    tiles = std::min(tiles, std::max<int64_t>(1, step.tiles / parts));
+  }
+  const int64_t fewest = (int64_t(step.tiles) * c.out_blocks + kMostParts - 1) / kMostParts;
+  step.part_tiles = int(std::max(tiles, fewest + 1 > tiles && fewest > 1 ? fewest : tiles));
+}
+
+}  // namespace gatecast
