@@ -34,7 +34,10 @@ def main() -> None:
     floats = np.stack([evaluate(graph, {"images": image})["linear"] for image in images]).argmax(axis=1)
     artifact = compile(quantize(graph, options.format), options.target)
     equal, classes, cycles, start = 0, [], 0, time.monotonic()
-    with open_session(artifact) as reference, open_session(artifact, device="rtl") as rtl:
+    with (
+        open_session(artifact, device="reference") as reference,
+        open_session(artifact, device="rtl") as rtl,
+    ):
         for image in track(images, "Simulating", console=Console(stderr=True)):
             expected = reference.run({"images": image[None]})["linear"]
             found, (taken,) = rtl.run_timed({"images": image[None]})

@@ -44,7 +44,7 @@ def run(files, *options):
 def test_run_tells_the_counters_of_the_npu(files, tools, capsys):
     assert run(files, "--device", "rtl", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert run(files, "--json") == 0
+    assert run(files, "--device", "reference", "--json") == 0
     assert json.loads(capsys.readouterr().out)["outputs"] == found["outputs"]
     ((report,),) = (list(image.values()) for image in found["reports"])
     assert set(report) == {"cycles", "instructions", "products", "reads", "writes", "units", "layers"}
@@ -59,7 +59,7 @@ def test_run_says_how_many_cycles_it_took(files, tools, capsys):
 
 
 def test_only_the_rtl_writes_a_waveform(files, capsys):
-    assert run(files, "--trace", str(files / "npu.fst")) == 1
+    assert run(files, "--device", "reference", "--trace", str(files / "npu.fst")) == 1
     assert capsys.readouterr().err.splitlines() == [
         "error: Device 'reference' writes no waveforms",
         "hint: `--trace` needs `--device rtl`.",
@@ -85,7 +85,7 @@ def test_a_server_on_the_rtl_answers_as_the_reference_device(files, artifact, to
     sources = [ModelSource("default", files / "fashion.gcast")]
     opener = partial(open_session, device="rtl")
     with (
-        open_session(artifact) as reference,
+        open_session(artifact, device="reference") as reference,
         Server(sources, opener, ServerOptions(port=0, rest_port=0)) as server,
         PredictionClient(f"127.0.0.1:{server.port}") as client,
     ):

@@ -55,7 +55,10 @@ def test_random_networks(seed, both):
 def test_the_carried_network_whole_on_real_pictures(target, formats, tools):
     artifact = compile(quantize(zoo.load("fashion"), formats), target)
     pictures = [sample.data for sample in zoo.samples("fashion")[: 1 if target == "tiny" else 3]]
-    with open_session(artifact) as reference, open_session(artifact, device="rtl") as rtl:
+    with (
+        open_session(artifact, device="reference") as reference,
+        open_session(artifact, device="rtl") as rtl,
+    ):
         expected = reference.run({"images": pictures})
         found, times = rtl.run_timed({"images": pictures})
     assert {name: values.tobytes() for name, values in found.items()} == {
