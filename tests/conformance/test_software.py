@@ -16,7 +16,7 @@ import gatecast
 from gatecast.devices import open_device
 from gatecast.errors import CompileError, ProgramError
 from gatecast.graph import evaluate_values
-from gatecast.isa import Instruction, architecture, pack_inputs, verify
+from gatecast.isa import architecture, pack_inputs, verify
 from gatecast.quantization import quantize
 from gatecast.zoo import load
 
@@ -93,10 +93,9 @@ def damage(rng, program):
 def test_damage_is_not_always_refused():
     found = [
         damage(np.random.default_rng(seed), random_program(KINDS[seed % 3], seed % 20)[0])
-        for seed in range(80)
+        for seed in range(300)
     ]
-    assert sum(program is not None for program in found) > 8
-    assert all(isinstance(program.text[0], Instruction) for program in found if program)
+    assert sum(program is not None for program in found) > 30
 
 
 def whole(network, formats):
