@@ -1,8 +1,10 @@
+import contextlib
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -154,14 +156,16 @@ def test_a_signal_finishes_what_is_in_flight_and_ends_well(source, number):
     process = subprocess.Popen(
         [sys.executable, script, source.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    with process:
+    with process, contextlib.ExitStack() as cleanup:
+        cleanup.callback(process.kill)  # a server that hangs fails the test and does not hold it up
         port, rest_port = (int(word) for word in process.stdout.readline().split())
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             answer = predict(channel)
             assert process.stdout.readline() == "running\n"
             process.send_signal(number)
+            deadline = time.monotonic() + 20
             while health(port) == SERVING:
-                pass
+                assert time.monotonic() < deadline, "the server took no notice of the signal"
             with pytest.raises(urllib.error.HTTPError, match="503"):
                 urllib.request.urlopen(f"http://127.0.0.1:{rest_port}/healthz", timeout=20)
             refused = predict(channel).exception()

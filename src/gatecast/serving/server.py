@@ -5,6 +5,7 @@ import ctypes
 import errno
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -139,13 +140,12 @@ class Server:
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, then stop gracefully and return. Call it from the main thread."""
         _tune_malloc()
-        stopping = threading.Event()
-        with _on_signals(stopping):
+        with _on_signals() as received:
             self.start()
             try:
-                if not stopping.is_set():
+                if not select.select([received], [], [], 0)[0]:
                     on_ready()
-                stopping.wait()
+                received.recv(1)
             finally:
                 self.stop()
 
@@ -266,14 +266,24 @@ def _address(host: str, port: int) -> str:
 
 
 @contextlib.contextmanager
-def _on_signals(event: threading.Event) -> Iterator[None]:
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: event.set()) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
+def _on_signals() -> Iterator[socket.socket]:
+    """Give a socket from which a byte can be read for each SIGTERM or SIGINT.
+
+    A signal that comes just before a thread begins to wait for a lock does not wake it, and an Event that a
+    handler sets can wait for itself. The interpreter writes to this socket at once, whatever runs.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.setblocking(False)
+        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        before = [signal.signal(number, lambda *_: None) for number in numbers]
+        try:
+            yield reader
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
 
 
 def _tune_malloc() -> None:
