@@ -70,7 +70,14 @@ def value(code):
     return significand * 2.0 ** ((code >> 26) - 150)
 
 
-@pytest.mark.parametrize(("lanes", "pixels", "bubbles"), [(4, 7, 0.0), (8, 8, 0.1), (4, 3, 0.3)])
+@pytest.mark.parametrize(
+    ("lanes", "pixels", "bubbles"),
+    [
+        (4, 3, 0.1),
+        pytest.param(4, 7, 0.0, marks=pytest.mark.slow),
+        pytest.param(8, 8, 0.1, marks=pytest.mark.slow),
+    ],
+)
 def test_sums_of_a_tile(simulate, lanes, pixels, bubbles):
     rng, steps = np.random.default_rng(lanes + pixels), 3
     unit = MatrixVector(lanes, 8, 16, LaneDesign(7, 12))
