@@ -1,0 +1,7 @@
+"""The control plane in a folder: models, conversions, images, compute and services, by name and version."""
+
+from .models import Model, ModelFile
+from .operations import Operation, State
+from .workspace import Workspace
+
+__all__ = ["Model", "ModelFile", "Operation", "State", "Workspace"]

@@ -1,0 +1,81 @@
+"""The process of one operation: ``python -m gatecast.workspace.worker FOLDER ID``; its output is the log.
+
+A kind of operation is a function ``run(workspace, operation, request)`` that returns the id of the result. It
+prints what it does with `say`, and raises an error of Gatecast if it cannot do it. If it makes its result in a
+transaction, it calls `operations.succeed` in the same one, so that both happen or neither.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any, TypeAlias
+
+from gatecast import __version__
+from gatecast.errors import GatecastError
+
+from .operations import Operation, State, succeed
+from .workspace import Workspace
+
+Run: TypeAlias = Callable[[Workspace, Operation, Mapping[str, Any]], str]
+
+KINDS = {
+    "convert": ("gatecast.workspace.converting", "run"),
+    "image": ("gatecast.workspace.images", "run"),
+}
+"""Module and function of each kind."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run an operation; the exit status is 0 if it succeeded."""
+    folder, identity = arguments
+    workspace = Workspace.open(folder)
+    operation = workspace.operations.claim(identity)
+    say(f"Gatecast {__version__}, workspace {workspace.name}: {operation.kind} {operation.subject}")
+    for key, value in operation.request.items():
+        say(f"  {key} = {value}")
+    try:
+        _finish(workspace, operation, _function(operation.kind)(workspace, operation, operation.request))
+    except GatecastError as error:
+        return _failed(workspace, operation, str(error), error.hint)
+    except MemoryError:
+        return _failed(workspace, operation, "Memory is exhausted", "Use a machine with more memory.")
+    except OSError as error:
+        return _failed(
+            workspace, operation, f"{error.filename or 'A file'}: {error.strerror}", "Check the disk."
+        )
+    except Exception as error:
+        sys.stdout.write(traceback.format_exc())
+        what = f"This is a bug in Gatecast: {type(error).__name__}: {error}"
+        return _failed(workspace, operation, what, "Report the log of this operation.")
+    return 0
+
+
+def say(message: str) -> None:
+    """Write a line with the time to the log."""
+    sys.stdout.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {message}\n")
+    sys.stdout.flush()
+
+
+def _function(kind: str) -> Run:
+    module, name = KINDS[kind]
+    function: Run = getattr(import_module(module), name)
+    return function
+
+
+def _finish(workspace: Workspace, operation: Operation, result: str) -> None:
+    with workspace.store.transaction() as database:
+        succeed(database, operation.id, result)
+    say(f"{State.SUCCEEDED}: {result}")
+
+
+def _failed(workspace: Workspace, operation: Operation, message: str, hint: str) -> int:
+    say(f"{State.FAILED}: {message}")
+    say(f"hint: {' '.join(hint.split())}")
+    workspace.operations.fail(operation.id, f"{message}\n{hint}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
