@@ -15,11 +15,10 @@ from ..numerics import (
     BLOCK_SIZE,
     FORMATS,
     blocks_of,
+    bounded,
     decode,
-    encode_pixels,
-    flush_small,
+    encode_map,
     lanes_of,
-    pack,
     require_bounded,
     unpack,
 )
@@ -173,30 +172,25 @@ def pack_ports(ports: Iterable[Port], tensors: Mapping[str, npt.NDArray[np.float
         raise RequestError(f"Inputs must be {', '.join(names)}, not {', '.join(tensors) or 'nothing'}")
     section = np.zeros(section_bytes(ports), np.uint8)
     for port in ports:
-        _write(port, section, _checked(port, tensors[port.name]))
+        pack_port(port, section, tensors[port.name])
     return section.tobytes()
 
 
-def _checked(port: Port, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def pack_port(port: Port, section: npt.NDArray[np.uint8], tensor: npt.NDArray[np.float32]) -> None:
+    """Write one port's tensor into its section, whose other bytes stay; see `pack_ports`."""
     if tensor.shape != port.shape or tensor.dtype != np.float32:
         raise RequestError(
             f"Input {port.name!r} must be float32 {list(port.shape)}, not {tensor.dtype} {list(tensor.shape)}"
         )
-    require_bounded(tensor, f"input {port.name}")
-    return tensor
-
-
-def _write(port: Port, section: npt.NDArray[np.uint8], tensor: npt.NDArray[np.float32]) -> None:
     values = port.map.values_of(section)
     if not port.map.encoded:
         lanes = np.zeros((port.rows, port.columns, port.blocks * BLOCK_SIZE), np.float32)
-        lanes[..., lanes_of(port.block_channels)] = flush_small(tensor)
+        lanes[..., lanes_of(port.block_channels)] = bounded(tensor, f"input {port.name}")
         values[...] = lanes.astype("<f4").view(np.uint8).reshape(values.shape)
         return
-    fmt = FORMATS[port.format]
-    mantissas, exponents = encode_pixels(tensor, port.block_channels, fmt)  # small values become 0 anyway
-    values[...] = pack(mantissas, fmt)
-    port.map.exponents_of(section)[...] = exponents
+    exponents = port.map.exponents_of(section)
+    if not encode_map(tensor, port.block_channels, FORMATS[port.format], values, exponents):
+        require_bounded(tensor, f"input {port.name}")
 
 
 def unpack_ports(ports: Iterable[Port], section: bytes | memoryview) -> dict[str, npt.NDArray[np.float32]]:
