@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gatecast.numerics import FORMATS, decode_blocks
+from gatecast.rtl.float_accumulator import sum_value
 from gatecast.rtl.lane import LaneDesign
 from gatecast.rtl.matrix_vector import ACTIVATION_LATENCY, MatrixVector
 
@@ -61,13 +62,8 @@ class Bench:
         for turn, part in np.ndindex(pixels, self.unit.passes):
             ctx.set(self.unit.read_result, turn * self.unit.passes + part)
             await ctx.tick().repeat(2)
-            found[turn, part] = [value(ctx.get(self.unit.results[n])) for n in range(self.unit.lanes)]
+            found[turn, part] = [sum_value(ctx.get(self.unit.results[n])) for n in range(self.unit.lanes)]
         return found.reshape(pixels, 32)
-
-
-def value(code):
-    significand = (code & (1 << 26) - 1) - ((code >> 25 & 1) << 26)
-    return significand * 2.0 ** ((code >> 26) - 150)
 
 
 @pytest.mark.parametrize(
