@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "Run an artifact on files, without a server.",
     "bench": "Measure the latency of an artifact on a device.",
     "serve": "Serve an artifact over gRPC and REST, as TensorFlow Serving does.",
+    "route": "Put one address before many servers.",
     "predict": "Send pictures to a server and print the best classes.",
     "rtl": "Write the NPU as Verilog, and its register map.",
     "zoo": "List, fetch and describe known networks.",
