@@ -3,5 +3,6 @@
 from .exporter import to_onnx
 from .importer import from_onnx, supported_operators
 from .onnx_file import export, load
+from .selection import match_name
 
-__all__ = ["export", "from_onnx", "load", "supported_operators", "to_onnx"]
+__all__ = ["export", "from_onnx", "load", "match_name", "supported_operators", "to_onnx"]

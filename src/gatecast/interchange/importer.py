@@ -74,11 +74,14 @@ class _Importer:
         return Graph(name, tuple(network.inputs), layers, outputs, interface)
 
     def _interface(self, inputs: Sequence[InputPort], outputs: Sequence[OutputPort]) -> Interface:
-        """Return the stored interface with the values that the outputs have now, or a new one."""
+        """Return the stored interface with the values that the outputs have now, or a new one.
+
+        An output that the stored one does not know, because it was selected since, is as it was found.
+        """
         if self.interface is None:
             return Interface(inputs=tuple(inputs), outputs=tuple(outputs))
-        values = {port.name: port.value for port in outputs}
-        ports = tuple(replace(port, value=values[port.name]) for port in self.interface.outputs)
+        stored = {port.name: port for port in self.interface.outputs}
+        ports = tuple(replace(stored.get(port.name, port), value=port.value) for port in outputs)
         return replace(self.interface, outputs=ports)
 
     def _add_input(self, source: SourceInput) -> InputPort:

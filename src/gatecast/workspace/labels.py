@@ -6,6 +6,7 @@ from typing import Protocol, TypeAlias
 
 from gatecast.errors import WorkspaceError
 
+LONGEST_NAME = 255
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 LONGEST_KEY = 255
 LONGEST_VALUE = 8192

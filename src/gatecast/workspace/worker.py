@@ -1,20 +1,20 @@
 """The process of one operation: ``python -m gatecast.workspace.worker FOLDER ID``; its output is the log.
 
-A kind of operation is a function ``run(workspace, operation, request)`` that returns the id of the result. It
-prints what it does with `say`, and raises an error of Gatecast if it cannot do it. If it makes its result in a
-transaction, it calls `operations.succeed` in the same one, so that both happen or neither.
+A kind of operation is a function ``run(workspace, operation, request)`` that returns the id of the result.
+It tells what it does by `log.say`, and raises an error of Gatecast if it cannot do it. If it makes its result
+in a transaction, it calls `operations.succeed` in the same one, so that both happen or neither.
 """
 
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, TypeAlias
 
 from gatecast import __version__
 from gatecast.errors import GatecastError
 
+from .log import say
 from .operations import Operation, State, succeed
 from .workspace import Workspace
 
@@ -50,12 +50,6 @@ def main(arguments: Sequence[str]) -> int:
         what = f"This is a bug in Gatecast: {type(error).__name__}: {error}"
         return _failed(workspace, operation, what, "Report the log of this operation.")
     return 0
-
-
-def say(message: str) -> None:
-    """Write a line with the time to the log."""
-    sys.stdout.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {message}\n")
-    sys.stdout.flush()
 
 
 def _function(kind: str) -> Run:
