@@ -199,7 +199,14 @@ def unpack_ports(ports: Iterable[Port], section: bytes | memoryview) -> dict[str
     if len(section) != section_bytes(ports):
         raise ProgramError(f"Section must have {section_bytes(ports)} bytes, not {len(section)}")
     data = np.frombuffer(section, np.uint8)
-    return {port.name: _read(port, data)[..., lanes_of(port.block_channels)] for port in ports}
+    return {port.name: _channels(port, _read(port, data)) for port in ports}
+
+
+def _channels(port: Port, lanes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Values of the channels among those of all lanes."""
+    if all(count == BLOCK_SIZE for count in port.block_channels[:-1]):
+        return np.ascontiguousarray(lanes[..., : port.channels])
+    return lanes[..., lanes_of(port.block_channels)]
 
 
 def _read(port: Port, section: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
