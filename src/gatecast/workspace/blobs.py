@@ -105,6 +105,10 @@ class Blobs:
             )
         return path
 
+    def size(self) -> int:
+        """Bytes of all blobs."""
+        return sum(path.stat().st_size for path in self._folder.iterdir())
+
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Give a folder on the same file system that is gone afterwards, also if this process dies."""

@@ -92,7 +92,7 @@ def _check_accelerated(graph: Graph) -> None:
         raise GraphError(
             f"Network {graph.name} must have a convolution or matrix product, which a device accelerates; "
             "it has none",
-            hint="Choose outputs behind such a layer, or allow a conversion without: --no-acceleration.",
+            hint="Choose outputs behind such a layer, or allow it: --no-require-acceleration.",
         )
 
 

@@ -82,7 +82,7 @@ class Operations:
         if len(rows) != 1 or not identity:
             raise NotFoundError(
                 f"Operation must be a known one, not {identity!r}",
-                hint="`gatecast convert --list` lists conversions.",
+                hint="`gatecast operation list` lists them.",
             )
         return self._looked_at(rows[0])
 
