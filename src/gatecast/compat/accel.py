@@ -1,20 +1,17 @@
 """Stands for `azureml.accel`: conversion, images, and the client."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from gatecast.workspace import Operation, State
 
 from .client import PredictionClient
 from .exceptions import ModelNotFoundException, WebserviceException, as_old
+from .handle import Handle
 from .image import AccelContainerImage, AccelImageConfiguration
 from .model import Model
 from .progress import POLL_S, printed
 from .webservice import Webservice
-
-if TYPE_CHECKING:
-    from .workspace import Workspace
 
 __all__ = [
     "AccelContainerImage",
@@ -31,7 +28,7 @@ class AccelOnnxConverter:
 
     @staticmethod
     def convert_tf_model(
-        workspace: "Workspace",
+        workspace: Handle,
         source_model: Model | str,
         input_node: str | Sequence[str],
         outputs_nodes: str | Sequence[str],
@@ -70,7 +67,7 @@ class AccelOnnxConverter:
 class ModelConvertOperation:
     """A conversion that runs, or has ended."""
 
-    def __init__(self, workspace: "Workspace", operation_id: str) -> None:
+    def __init__(self, workspace: Handle, operation_id: str) -> None:
         if not workspace:
             raise Exception("Workspace must be provided.")
         if not operation_id:

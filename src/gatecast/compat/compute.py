@@ -4,12 +4,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .exceptions import ComputeTargetException, UserErrorException, as_old
-
-if TYPE_CHECKING:
-    from .workspace import Workspace
+from .handle import Handle
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +54,14 @@ class ComputeTarget:
         There is none.
     """
 
-    def __init__(self, workspace: "Workspace", name: str) -> None:
+    def __init__(self, workspace: Handle, name: str) -> None:
         self.workspace = workspace
         with as_old(ComputeTargetException, "ComputeTargetNotFound: "):
             self._compute = workspace.gatecast.computes.get(name)
 
     @staticmethod
     def create(
-        workspace: "Workspace", name: str, provisioning_configuration: AksProvisioningConfiguration
+        workspace: Handle, name: str, provisioning_configuration: AksProvisioningConfiguration
     ) -> "ComputeTarget":
         """Make a compute target with one node for each agent."""
         if name in RESERVED:
@@ -86,7 +84,7 @@ class ComputeTarget:
         return AksCompute(workspace, name)
 
     @staticmethod
-    def list(workspace: "Workspace") -> "Sequence[ComputeTarget]":
+    def list(workspace: Handle) -> "Sequence[ComputeTarget]":
         """Return all compute targets."""
         return [AksCompute(workspace, compute.name) for compute in workspace.gatecast.computes.list()]
 

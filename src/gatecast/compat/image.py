@@ -3,17 +3,15 @@
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gatecast.workspace
 
 from .exceptions import WebserviceException, as_old
 from .filters import old_filter
+from .handle import Handle
 from .model import Model
 from .progress import POLL_S, printed
-
-if TYPE_CHECKING:
-    from .workspace import Workspace
 
 
 class AccelImageConfiguration:
@@ -42,7 +40,7 @@ class Image:
 
     def __init__(
         self,
-        workspace: "Workspace",
+        workspace: Handle,
         name: str | None = None,
         id: str | None = None,
         tags: Sequence[Any] | None = None,
@@ -59,14 +57,14 @@ class Image:
             )
 
     @classmethod
-    def _of(cls, workspace: "Workspace", image: gatecast.workspace.Image) -> "Image":
+    def _of(cls, workspace: Handle, image: gatecast.workspace.Image) -> "Image":
         made: Image = AccelContainerImage.__new__(AccelContainerImage)
         made.workspace, made._image = workspace, image
         return made
 
     @staticmethod
     def create(
-        workspace: "Workspace",
+        workspace: Handle,
         name: str,
         models: Sequence[Model | str | os.PathLike[str]],
         image_config: AccelImageConfiguration,
@@ -88,7 +86,7 @@ class Image:
 
     @staticmethod
     def list(
-        workspace: "Workspace",
+        workspace: Handle,
         image_name: str | None = None,
         model_name: str | None = None,
         model_id: str | None = None,
@@ -239,7 +237,7 @@ class AccelContainerImage(Image):
         return AccelImageConfiguration(tags, properties, description)
 
 
-def _registered(workspace: "Workspace", model: Model | str | os.PathLike[str]) -> Model:
+def _registered(workspace: Handle, model: Model | str | os.PathLike[str]) -> Model:
     if isinstance(model, Model):
         return model
     if isinstance(model, str) and not os.path.exists(model):

@@ -3,16 +3,14 @@
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gatecast.workspace
 from gatecast.errors import NotFoundError
 
 from .exceptions import WebserviceException, as_old
 from .filters import old_filter
-
-if TYPE_CHECKING:
-    from .workspace import Workspace
+from .handle import Handle
 
 
 class Model:
@@ -32,7 +30,7 @@ class Model:
 
     def __init__(
         self,
-        workspace: "Workspace",
+        workspace: Handle,
         name: str | None = None,
         id: str | None = None,
         tags: Sequence[Any] | None = None,
@@ -48,11 +46,11 @@ class Model:
         models = workspace.gatecast.models
         try:
             with as_old(WebserviceException):
-                wanted = {"tags": old_filter(tags), "properties": old_filter(properties)}
-                if id or version is not None or not any(wanted.values()):
+                if id or version is not None or not (tags or properties):
                     self._model = models.find(id) if id else models.get(str(name), version)
                 else:
-                    self._model = _first(models.list(name, **wanted), str(name))
+                    found = models.list(name, tags=old_filter(tags), properties=old_filter(properties))
+                    self._model = _first(found, str(name))
         except WebserviceException as error:
             if isinstance(error.inner_exception, NotFoundError):
                 which = f"id {id}" if id else f"name {name}"
@@ -64,14 +62,14 @@ class Model:
             raise
 
     @classmethod
-    def _of(cls, workspace: "Workspace", model: gatecast.workspace.Model) -> "Model":
+    def _of(cls, workspace: Handle, model: gatecast.workspace.Model) -> "Model":
         made = cls.__new__(cls)
         made.workspace, made._model = workspace, model
         return made
 
     @staticmethod
     def register(
-        workspace: "Workspace",
+        workspace: Handle,
         model_path: str | os.PathLike[str],
         model_name: str,
         tags: Mapping[str, str] | None = None,
@@ -95,7 +93,7 @@ class Model:
 
     @staticmethod
     def list(
-        workspace: "Workspace",
+        workspace: Handle,
         name: str | None = None,
         tags: Sequence[Any] | None = None,
         properties: Sequence[Any] | None = None,

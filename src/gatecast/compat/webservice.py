@@ -3,18 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gatecast.workspace
 from gatecast.errors import NotFoundError
 
 from .compute import ComputeTarget
 from .exceptions import WebserviceException, as_old
+from .handle import Handle
 from .image import AccelImageConfiguration, Image
 from .progress import POLL_S, printed
-
-if TYPE_CHECKING:
-    from .workspace import Workspace
 
 
 @dataclass
@@ -64,7 +62,7 @@ class Webservice:
         There is none.
     """
 
-    def __init__(self, workspace: "Workspace", name: str) -> None:
+    def __init__(self, workspace: Handle, name: str) -> None:
         self.workspace = workspace
         try:
             with as_old(WebserviceException):
@@ -80,7 +78,7 @@ class Webservice:
 
     @staticmethod
     def deploy_from_image(
-        workspace: "Workspace",
+        workspace: Handle,
         name: str,
         image: Image,
         deployment_config: AksServiceDeploymentConfiguration | None = None,
@@ -92,7 +90,7 @@ class Webservice:
 
     @staticmethod
     def deploy_from_model(
-        workspace: "Workspace",
+        workspace: Handle,
         name: str,
         models: Sequence[Any],
         image_config: AccelImageConfiguration,
@@ -106,7 +104,7 @@ class Webservice:
         return _deploy(workspace, name, image, deployment_config, deployment_target, overwrite, implicit=True)
 
     @staticmethod
-    def list(workspace: "Workspace", **_: Any) -> "Sequence[Webservice]":
+    def list(workspace: Handle, **_: Any) -> "Sequence[Webservice]":
         """Return all services."""
         return [AksWebservice(workspace, service.name) for service in workspace.gatecast.services.list()]
 
@@ -264,7 +262,7 @@ class AksWebservice(Webservice):
 
 
 def _deploy(
-    workspace: "Workspace",
+    workspace: Handle,
     name: str,
     image: Image,
     configuration: AksServiceDeploymentConfiguration | None,

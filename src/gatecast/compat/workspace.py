@@ -10,6 +10,7 @@ from gatecast.errors import NotFoundError
 
 from .compute import ComputeTarget
 from .exceptions import UserErrorException, WorkspaceException, as_old
+from .handle import Handle
 from .image import Image
 from .model import Model
 from .webservice import Webservice
@@ -18,16 +19,8 @@ CONFIG_FILES = (".azureml/config.json", "aml_config/config.json", "config.json")
 KEYS = ("subscription_id", "resource_group", "workspace_name")
 
 
-class Workspace:
-    """A Gatecast workspace under its old name. `gatecast` is the workspace itself.
-
-    Parameters
-    ----------
-    workspace : gatecast.workspace.Workspace
-    """
-
-    def __init__(self, workspace: gatecast.workspace.Workspace) -> None:
-        self.gatecast = workspace
+class Workspace(Handle):
+    """A Gatecast workspace under its old name."""
 
     @classmethod
     def from_config(
@@ -66,26 +59,6 @@ class Workspace:
         if file is not None:
             _check_config(file, found)
         return found
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self.gatecast.name
-
-    @property
-    def resource_group(self) -> str:
-        """A setting of the workspace."""
-        return self.gatecast.resource_group
-
-    @property
-    def location(self) -> str:
-        """A setting of the workspace."""
-        return self.gatecast.location
-
-    @property
-    def subscription_id(self) -> str:
-        """A setting of the workspace."""
-        return self.gatecast.subscription_id
 
     @property
     def models(self) -> dict[str, Model]:
