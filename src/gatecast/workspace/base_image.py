@@ -22,7 +22,7 @@ from gatecast.errors import DownloadError, WorkspaceError
 from .distributions import PYTHON
 from .layer_cache import CachedLayer, LayerCache
 from .layers import Entry, bytes_entry, epoch
-from .root_tar import RootTar, open_root_tar
+from .root_tar import SYMBOL, RootTar, open_root_tar
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,6 +87,16 @@ class Base:
         """Return the base that a cached layer is."""
         facts = cached.facts
         return cls(cached, facts["name"], facts["python"], facts["init"], frozenset(facts["symbols"]))
+
+    def check_extension(self, extension: Path) -> None:
+        """Refuse an extension that needs newer libraries than the base has: WorkspaceError."""
+        needed = {symbol.decode() for symbol in SYMBOL.findall(extension.read_bytes())}
+        if missing := sorted(needed - self.symbols):
+            raise WorkspaceError(
+                f"Base {self.name} must have libraries as new as those {extension.name} was built with, "
+                f"but lacks {', '.join(missing)}",
+                hint="Build Gatecast on the release of Debian that the base is of, or give a newer base.",
+            )
 
 
 def debian_base(cache: LayerCache) -> Base | None:

@@ -59,7 +59,7 @@ IMAGES = (
     ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE image_blobs (
         name TEXT NOT NULL, version INTEGER NOT NULL, position INTEGER NOT NULL,
-        media_type TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
+        kind TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
         PRIMARY KEY (name, version, position),
         FOREIGN KEY (name, version) REFERENCES images ON DELETE CASCADE
     ) STRICT, WITHOUT ROWID""",
@@ -77,16 +77,32 @@ COMPUTES = (
 )
 
 SERVICES = (
+    # A new `generation` needs new processes. The image is NULL only while the service is being deleted and the
+    # image that was made for it, `implicit_image`, goes too.
     """CREATE TABLE services (
         name TEXT PRIMARY KEY,
         compute TEXT NOT NULL REFERENCES computes ON DELETE RESTRICT,
-        image_name TEXT NOT NULL, image_version INTEGER NOT NULL,
-        replicas INTEGER NOT NULL, threads INTEGER,
-        state TEXT NOT NULL, reason TEXT NOT NULL, scoring_uri TEXT NOT NULL, implicit_image INTEGER NOT NULL,
+        image_name TEXT, image_version INTEGER, implicit_image TEXT NOT NULL,
+        models TEXT NOT NULL, replicas INTEGER NOT NULL, threads INTEGER, memory INTEGER NOT NULL,
+        generation INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
         tags TEXT NOT NULL, properties TEXT NOT NULL, description TEXT NOT NULL,
         created_time TEXT NOT NULL, updated_time TEXT NOT NULL,
         FOREIGN KEY (image_name, image_version) REFERENCES images ON DELETE RESTRICT
     ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE replicas (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        service TEXT NOT NULL REFERENCES services ON DELETE RESTRICT,
+        image_name TEXT NOT NULL, image_version INTEGER NOT NULL,
+        generation INTEGER NOT NULL, node INTEGER NOT NULL, memory INTEGER NOT NULL,
+        state TEXT NOT NULL, process TEXT NOT NULL, address TEXT NOT NULL, rest_address TEXT NOT NULL,
+        created_time TEXT NOT NULL, ready_time TEXT, stopped_time TEXT,
+        FOREIGN KEY (image_name, image_version) REFERENCES images ON DELETE RESTRICT
+    ) STRICT""",
+    """CREATE TABLE front_door (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        process TEXT NOT NULL, host TEXT NOT NULL, port INTEGER NOT NULL, rest_port INTEGER NOT NULL,
+        ready INTEGER NOT NULL
+    ) STRICT""",
 )
 
 TABLES = SETTINGS + MODELS + OPERATIONS + IMAGES + COMPUTES + SERVICES

@@ -22,7 +22,7 @@ Run: TypeAlias = Callable[[Workspace, Operation, Mapping[str, Any]], str]
 
 KINDS = {
     "convert": ("gatecast.workspace.converting", "run"),
-    "image": ("gatecast.workspace.images", "run"),
+    "image": ("gatecast.workspace.building", "run"),
 }
 """Module and function of each kind."""
 

@@ -14,6 +14,7 @@ from .store import Store, default_folder
 
 if TYPE_CHECKING:
     from .conversions import Conversions
+    from .images import Images
 
 
 class Workspace:
@@ -99,3 +100,11 @@ class Workspace:
             self.store, self.models, self.operations
         )
         return conversions
+
+    @cached_property
+    def images(self) -> "Images":
+        """Models compiled for a target, with all that serves them."""
+        images: Images = import_module("gatecast.workspace.images").Images(
+            self.store, self.models, self.operations
+        )
+        return images
