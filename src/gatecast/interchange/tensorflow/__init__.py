@@ -1,0 +1,9 @@
+"""Networks from and to TensorFlow: SavedModels, frozen graphs, and nodes in a graph that is being built.
+
+Importing this package imports TensorFlow; `gatecast.interchange.load` does so only where it must.
+"""
+
+from .image_ops import image_tensors
+from .loader import load
+
+__all__ = ["image_tensors", "load"]
