@@ -20,6 +20,7 @@ typename Encoder::Block block_of(const float* source, const Run* run, const Run*
 
 template <class Encoder>
 bool encode_row_by(const BlockRow& row) {
+  Encoder encoder(row.bits);
   const int32_t* end = row.ends;
   int32_t first = row.first;
   for (int x = 0; x < row.columns; ++x) {
@@ -27,25 +28,14 @@ bool encode_row_by(const BlockRow& row) {
     uint8_t* exponents = row.exponents + x * row.exponent_step;
     for (int b = 0; b < row.blocks; ++b, first = *end++) {
       const auto block = block_of<Encoder>(row.source, row.runs + first, row.runs + *end);
-      if (!Encoder::encode(block, row.bits, row.largest, mantissas + b * kBlock, exponents + b)) return false;
+      exponents[b] = encoder.encode(block, mantissas + b * kBlock);
     }
   }
-  return true;
+  return encoder.largest() <= row.largest;
 }
 
-// Biased exponent of a block, by the bits of its largest magnitude.
-inline int exponent_of(int32_t largest) {
-  const int field = largest >> 23;
-  return field < 127 - 48 ? 127 - 48 : field > 127 + 48 ? 127 + 48 : field;
-}
-
-// What values are multiplied by to become mantissas.
-inline float inverse_step(int exponent, int bits) {
-  const uint32_t field = uint32_t(bits - 2 - (exponent - 127) + 127) << 23;
-  float x;
-  memcpy(&x, &field, 4);
-  return x;
-}
+// Limits of a biased exponent.
+constexpr int kLowest = 127 - 48, kHighest = 127 + 48;
 
 }  // namespace
 }  // namespace gatecast

@@ -5,6 +5,7 @@ See docs/spec/isa.md §3 and §7.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -121,13 +122,13 @@ class Port:
         """Rows, columns, channels."""
         return self.rows, self.columns, self.channels
 
-    @property
+    @cached_property
     def map(self) -> ExternalMap:
         """Where the blocks lie."""
         place = (self.offset, self.row_pitch, self.exponents, self.exponent_pitch, self.pixel_pitch)
         return ExternalMap(self.format, self.rows, self.columns, self.blocks, *place)
 
-    @property
+    @cached_property
     def end(self) -> int:
         """First multiple of 64 after the map, where the next port may begin."""
         return align(self.map.end)
