@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gatecast.errors import FileError, GraphError, NotFoundError, UnsupportedError
-from gatecast.graph import Graph, Interface
+from gatecast.errors import FileError, UnsupportedError
+from gatecast.graph import Graph
 
 from .onnx_file import load as load_onnx
 
@@ -28,15 +28,15 @@ def load(
     Parameters
     ----------
     inputs, outputs : str or list of str, optional
-        Tensor names, several as a list or with commas between; a TensorFlow model is cut there, and they
-        become the ports' names. Of an ONNX file they must be ports, and `outputs` chooses some.
+        Names of tensors that the network begins and ends with, several as a list or with commas between;
+        without them, the file's. Outputs also answer to other spellings, by the rules of `match_name`.
 
     Raises
     ------
     FileError
         The file is missing, truncated, corrupt, or another thing; or its data files are.
     NotFoundError
-        A name is not there; those that are are listed.
+        A tensor is not there; those that are are listed.
     UnsupportedError
         It holds nodes that Gatecast has no layer for: all are listed. Or TensorFlow is not installed.
     """
@@ -44,7 +44,7 @@ def load(
     if is_tensorflow(path):
         graph: Graph = _tensorflow().load(path, inputs, outputs)
         return graph
-    return with_ports(load_onnx(_only_file(path)), inputs, outputs)
+    return load_onnx(_only_file(path), inputs=listed(inputs), outputs=listed(outputs))
 
 
 def is_tensorflow(path: str | os.PathLike[str]) -> bool:
@@ -94,50 +94,9 @@ def _tensorflow() -> Any:
     return import_module("gatecast.interchange.tensorflow")
 
 
-def with_ports(
-    graph: Graph, inputs: str | Sequence[str] | None, outputs: str | Sequence[str] | None
-) -> Graph:
-    """Return the graph with only the output ports `outputs`; `inputs` must name all that are needed.
-
-    Raises
-    ------
-    NotFoundError
-        A name is none of a port; those that are are listed.
-    GraphError
-        Not all inputs are named.
-    """
-    ports = graph.interface
-    if outputs is not None:
-        kept = [_port(name, ports.outputs, "Outputs", graph.name) for name in listed(outputs)]
-        graph = _kept(graph, Interface(inputs=ports.inputs, outputs=tuple(kept), labels=ports.labels))
-    if inputs is not None:
-        named = {_port(name, ports.inputs, "Inputs", graph.name).name for name in listed(inputs)}
-        if left := [port.name for port in graph.interface.inputs if port.name not in named]:
-            raise GraphError(f"Inputs of {graph.name} must all be named; {', '.join(left)} is not")
-    return graph
-
-
-def _port(name: str, ports: Sequence[Any], side: str, network: str) -> Any:
-    for port in ports:
-        spellings = {port.name, *getattr(port, "aliases", ())}
-        if name in spellings or name.removesuffix(":0") in {text.removesuffix(":0") for text in spellings}:
-            return port
-    raise NotFoundError(f"{side} of {network} must be among {', '.join(p.name for p in ports)}, not {name}")
-
-
-def _kept(graph: Graph, interface: Interface) -> Graph:
-    """Return the part of the graph that the output ports need; its inputs stay."""
-    wanted = {port.value for port in interface.outputs}
-    layers = []
-    for layer in reversed(graph.layers):
-        if layer.name in wanted:
-            layers.append(layer)
-            wanted.update(layer.inputs)
-    values = tuple(dict.fromkeys(port.value for port in interface.outputs))
-    return Graph(graph.name, graph.inputs, tuple(layers[::-1]), values, interface)
-
-
-def listed(names: str | Sequence[str]) -> list[str]:
-    """Return names as a list: one, several with commas between, or a list already."""
+def listed(names: str | Sequence[str] | None) -> list[str] | None:
+    """Return names as a list: one, several with commas between, or a list already; None stays None."""
+    if names is None:
+        return None
     parts = names.split(",") if isinstance(names, str) else [str(name) for name in names]
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))

@@ -51,7 +51,7 @@ def load(
     """
     source = read_source(Path(path))
     names = Names(source, Nodes(source.graph_def))
-    cut = _cut(source, names, _list(inputs), _list(outputs))
+    cut = _cut(source, names, listed(inputs), listed(outputs))
     entries = {name: _entry(cut, name, number) for number, name in enumerate(cut.inputs)}
     model = to_onnx(
         _network(cut, entries.values()),
@@ -67,10 +67,6 @@ def load(
     }
     graph = from_onnx(model, layouts)
     return replace(graph, interface=_interface(graph, cut, entries, names))
-
-
-def _list(names: str | Sequence[str] | None) -> list[str] | None:
-    return None if names is None else listed(names)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 
 from gatecast.errors import NotFoundError
 
+from ..selection import match_name
 from .nodes import Nodes, node_of, whole
 from .sources import Source
 
 _LISTED = 12
-_NUMBERED_SCOPE = re.compile(r"^classifier(_\d+)?/")
+_COPY = re.compile(r"^classifier(_\d+)?/")
+"""Scope of a classifier: the second one in a graph is ``classifier_1/``, whichever the documents name."""
 
 
 class Names:
@@ -48,8 +50,7 @@ class Names:
         known += [given for given, named in self._source.known.items() if named == tensor]
         if not self._source.known:
             known.append(tensor)
-        scope = _NUMBERED_SCOPE.match(tensor)
-        if scope and not self._source.known:
+        if (scope := _COPY.match(tensor)) and not self._source.known:
             rest = tensor[scope.end() :]
             known += [f"{first}/{rest}" for first in ("classifier", "classifier_1")]
         known += [text.removesuffix(":0") for text in known if text.endswith(":0")]
@@ -76,18 +77,15 @@ class Names:
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def _tensor(self, name: str, keys: Mapping[str, str]) -> str | None:
-        if name in keys:
-            return keys[name]
-        candidates = [whole(name)]
-        if scope := _NUMBERED_SCOPE.match(name):
-            rest = whole(name)[scope.end() :]
-            candidates += [f"{first}/{rest}" for first in ("classifier", "classifier_1")]
-        for candidate in candidates:
-            if candidate in self._source.known:
-                return self._source.known[candidate]
-            if self._holds(candidate):
-                return candidate
-        return None
+        """Return the tensor by the rules of `match_name`; ``classifier/x`` may also mean ``classifier_1/x``."""
+        first = [f"{node}:0" for node in self.nodes.by_name]
+        known = {**{tensor: tensor for tensor in first}, **self._source.known, **keys}
+        if (found := match_name(name, known)) is not None:
+            return known[found]
+        if self._holds(name):
+            return name
+        copies = [tensor for tensor in first if _COPY.sub("classifier/", tensor) == whole(name)]
+        return copies[0] if len(copies) == 1 else None
 
     def _holds(self, tensor: str) -> bool:
         node, _, index = tensor.partition(":")
