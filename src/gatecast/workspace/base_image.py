@@ -49,13 +49,16 @@ UNUSED = (
 
 KEPT = ("usr/bin/python3.*", "usr/bin/tini")
 
+MOUNT_POINTS = {"dev": 0o755, "etc": 0o755, "proc": 0o555, "run": 0o755, "sys": 0o555, "tmp": 0o1777}
+"""Folders that a runtime mounts something on, with their modes; on a read-only root it cannot make them."""
+
 _PASSWD = (
     f"root:x:0:0:root:/:/usr/sbin/nologin\nnonroot:x:{USER}:{USER}:nonroot:/home/nonroot:/usr/sbin/nologin\n"
 )
 _GROUP = f"root:x:0:\nnonroot:x:{USER}:\n"
 _AUTHORITIES = "usr/share/ca-certificates/*.crt"
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
-_RULES = 1  # counted up when entries are made otherwise of the same files
+_RULES = 2  # counted up when entries are made otherwise of the same files
 _TOOL = "mmdebstrap"
 
 
@@ -162,9 +165,7 @@ def read_base(cache: LayerCache, path: Path) -> Base:
         key = hashlib.sha256(f"{root.digest} {epoch()} {_RULES}".encode()).hexdigest()
         if cached := cache.get(key):
             return Base.of(cached)
-        entries = {entry.path: entry for entry in root.entries()}
-        entries.setdefault("tmp", Entry("tmp", "folder", 0o1777))
-        return _kept(cache, key, path.name, root, list(entries.values()))
+        return _kept(cache, key, path.name, root, list(root.entries()))
 
 
 def _kept(cache: LayerCache, key: str, name: str, root: RootTar, entries: Sequence[Entry]) -> Base:
@@ -174,7 +175,9 @@ def _kept(cache: LayerCache, key: str, name: str, root: RootTar, entries: Sequen
         "init": root.init(),
         "symbols": sorted(root.symbols()),
     }
-    return Base.of(cache.add(key, "base", entries, facts))
+    found = {entry.path for entry in entries}
+    missing = [Entry(path, "folder", mode) for path, mode in MOUNT_POINTS.items() if path not in found]
+    return Base.of(cache.add(key, "base", [*entries, *missing], facts))
 
 
 def _recipe_key() -> str:
@@ -219,8 +222,6 @@ def _debian_entries(root: RootTar) -> list[Entry]:
         bytes_entry("etc/group", _GROUP.encode()),
         bytes_entry(_BUNDLE, bundle),
         Entry("home/nonroot", "folder", 0o755, uid=USER, gid=USER),
-        Entry("tmp", "folder", 0o1777),
-        Entry("run", "folder", 0o755),
         Entry("usr/bin/python3", "link", 0o777, target=f"python{PYTHON}"),
     )
     return list({**found, **{entry.path: entry for entry in made}}.values())

@@ -20,14 +20,11 @@ from .artifact_layer import ARTIFACT_DIGEST, artifact_entry, model_folder
 from .base_image import USER, Base, debian_base, read_base
 from .blobs import Adding, Blob, digest_of
 from .distributions import (
-    GATECAST,
     LIBRARIES,
     PYTHON,
-    gatecast_entries,
     libraries,
     libraries_digest,
     library_entries,
-    native_extension,
 )
 from .images import Image
 from .images import succeed as succeed_image
@@ -37,6 +34,7 @@ from .log import say
 from .models import Model
 from .oci import CONFIG, Descriptor, config_json, manifest_json, timestamp
 from .operations import Operation, succeed
+from .own_files import GATECAST, gatecast_entries, native_extension
 from .workspace import Workspace
 
 GRPC_PORT, REST_PORT = 8500, 8501

@@ -11,10 +11,9 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-import gatecast
 from gatecast.errors import WorkspaceError
 
 from .layers import Entry, bytes_entry, file_entry
@@ -22,39 +21,11 @@ from .layers import Entry, bytes_entry, file_entry
 LIBRARIES = "opt/libraries"
 """Folder of the libraries in an image."""
 
-GATECAST = "opt/gatecast"
-"""Folder of Gatecast itself in an image."""
-
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """Version of Python for which compiled files and extensions are."""
 
 NOT_SERVED = frozenset({"onnx", "pygments", "markdown-it-py"})
 """Requirements that no request ever needs: networks are compiled before, and rich only prints tables."""
-
-PACKAGES = (
-    "artifact",
-    "devices",
-    "graph",
-    "isa",
-    "numerics",
-    "protocol",
-    "runtime",
-    "serving",
-)
-"""Packages of Gatecast that serve: no compiler, no quantisation, no importer, no hardware."""
-
-MODULES = (
-    "__init__.py",
-    "__main__.py",
-    "errors.py",
-    "files.py",
-    "cli/__init__.py",
-    "cli/command_line.py",
-    "cli/options.py",
-    "cli/serve.py",
-    "cli/terminal.py",
-)
-"""Single files of Gatecast that serving needs besides."""
 
 _LEFT_OUT = (
     "onnxruntime/capi/libonnxruntime.so",  # the library for programs in C; Python has one of its own
@@ -70,7 +41,6 @@ _LEFT_OUT_RECORDS = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.j
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _MARSHAL_VERSION = 2  # later ones note which objects are shared, which differs from run to run
 _HASH_UNCHECKED = 0b01
-_DEVICES = "gatecast.devices"
 
 
 def libraries(roots: Iterable[str] = ("gatecast",)) -> tuple[Distribution, ...]:
@@ -87,7 +57,7 @@ def libraries(roots: Iterable[str] = ("gatecast",)) -> tuple[Distribution, ...]:
         name, wanted_by = waiting.pop()
         if name in found or name in NOT_SERVED:
             continue
-        found[name] = _installed(name, wanted_by)
+        found[name] = installed(name, wanted_by)
         waiting += ((wanted, name) for wanted in _requirements(found[name]))
     return tuple(found[name] for name in sorted(found) if name != "gatecast")
 
@@ -97,7 +67,7 @@ def library_entries(distributions: Iterable[Distribution]) -> Iterator[Entry]:
     for package in distributions:
         for file in package.files or ():
             if not _is_left_out(str(file)):
-                yield from _with_compiled(f"{LIBRARIES}/{file}", Path(str(package.locate_file(file))))
+                yield from with_compiled(f"{LIBRARIES}/{file}", Path(str(package.locate_file(file))))
 
 
 def libraries_digest(distributions: Iterable[Distribution]) -> str:
@@ -112,49 +82,8 @@ def libraries_digest(distributions: Iterable[Distribution]) -> str:
     return digest.hexdigest()
 
 
-def gatecast_entries() -> Iterator[Entry]:
-    """Entries of Gatecast's own files that serving needs, with the extension where it was built."""
-    root = Path(gatecast.__file__).parent
-    files = [root / name for name in MODULES]
-    for package in PACKAGES:
-        files += (path for path in (root / package).rglob("*") if path.is_file())
-    for path in files:
-        name = path.relative_to(root).as_posix()
-        if not _is_left_out(name):
-            yield from _with_compiled(f"{GATECAST}/gatecast/{name}", path)
-    if extension := native_extension():
-        yield file_entry(f"{GATECAST}/gatecast/{extension.name}", extension)
-    yield from _metadata_entries()
-
-
-def native_extension() -> Path | None:
-    """File of the extension `gatecast._native`, None where it was not built."""
-    spec = importlib.util.find_spec("gatecast._native")
-    return Path(spec.origin) if spec and spec.origin else None
-
-
-def _metadata_entries() -> Iterator[Entry]:
-    """What `importlib.metadata` reads: version, licence, and the devices whose modules are in the image."""
-    package = _installed("gatecast", "")
-    folder = f"{GATECAST}/gatecast-{package.version}.dist-info"
-    devices = sorted(
-        (entry for entry in package.entry_points if entry.group == _DEVICES and _serves(entry)),
-        key=lambda entry: entry.name,
-    )
-    lines = [f"[{_DEVICES}]", *(f"{entry.name} = {entry.value}" for entry in devices), ""]
-    yield bytes_entry(f"{folder}/entry_points.txt", "\n".join(lines).encode())
-    head = f"Metadata-Version: 2.1\nName: gatecast\nVersion: {package.version}\nLicense: Apache-2.0\n"
-    yield bytes_entry(f"{folder}/METADATA", head.encode())
-    for file in package.files or ():
-        if file.name == "LICENSE":
-            yield file_entry(f"{folder}/LICENSE", Path(str(package.locate_file(file))))
-
-
-def _serves(entry: EntryPoint) -> bool:
-    return entry.module.split(".")[1] in PACKAGES
-
-
-def _installed(name: str, wanted_by: str) -> Distribution:
+def installed(name: str, wanted_by: str = "") -> Distribution:
+    """Return a distribution whose files are known; WorkspaceError if there is none."""
     try:
         package = distribution(name)
     except PackageNotFoundError:
@@ -191,8 +120,8 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def _with_compiled(path: str, source: Path) -> Iterator[Entry]:
-    """The file, and its compiled form if it is a module of Python."""
+def with_compiled(path: str, source: Path) -> Iterator[Entry]:
+    """Yield a file, and its compiled form if it is a module of Python."""
     yield file_entry(path, source)
     if source.suffix == ".py" and (code := _compiled(path, source)):
         folder, _, name = path.rpartition("/")
