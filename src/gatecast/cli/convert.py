@@ -43,9 +43,9 @@ def command(
     """Convert a registered network into a quantised one.
 
     MODEL is an ONNX file, a TensorFlow SavedModel or a frozen graph. The result is registered as
-    NAME.VERSION.accelonnx, standard ONNX. Tensors are named as in the network's file; `:0` may be left out, and
-    `classifier_1/x` stands for `classifier/x`. The conversion runs in a process of its own; `gatecast operation`
-    shows it and its log.
+    NAME.VERSION.accelonnx, standard ONNX. Tensors are named as in the network's file; `:0` may be left out,
+    and `classifier_1/x` stands for `classifier/x`. The conversion runs in a process of its own;
+    `gatecast operation` shows it and its log.
     """
     operation = workspace.conversions.start(
         model,

@@ -13,11 +13,11 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatecast.errors import FileError, NotFoundError, WorkspaceError
+from gatecast.errors import FileError, GatecastError, NotFoundError, WorkspaceError
 from gatecast.files import sync_folder
 
 from .process import Process
@@ -127,16 +127,22 @@ class Blobs:
             with self._locked(fcntl.LOCK_SH), self.scratch() as folder:
                 yield Adding(self, folder)
         except BaseException:
-            self.collect()
+            # The first fault is what matters; what cannot be collected now is when the disk is well again.
+            with suppress(GatecastError, OSError):
+                self._wanted.touch()
+                self.collect()
             raise
 
     @contextmanager
     def removing(self) -> Iterator[None]:
         """Delete rows within this block; blobs that they alone used are removed after it."""
-        with self._locked(fcntl.LOCK_SH):
-            self._wanted.touch()
-            yield
-        self.collect()
+        try:
+            with self._locked(fcntl.LOCK_SH):
+                with _explained("A note in the workspace"):
+                    self._wanted.touch()
+                yield
+        finally:
+            self.collect()
 
     def collect(self) -> list[str]:
         """Remove the blobs that no row refers to, and return their digests.

@@ -15,6 +15,7 @@ from gatecast.errors import ConflictError, FileError, NotFoundError, WorkspaceEr
 
 from .blobs import Adding, remove_folder
 from .labels import (
+    LARGEST_VERSION,
     Filter,
     checked_description,
     checked_labels,
@@ -124,7 +125,7 @@ class Models:
         ).checked()
         if parent is not None:
             self.find(parent)
-        source = find_source(Path(path))
+        source = find_source(Path(path), apart_from=self._store.root)
         with self._store.blobs.adding() as adding:
             files = copied(adding, source)
             with self._store.transaction() as database:
@@ -135,7 +136,7 @@ class Models:
         """Return a version of a model, by default the latest; NotFoundError if there is none."""
         checked_name(name, "a model")
         chosen = "AND version = ?" if version is not None else "ORDER BY version DESC LIMIT 1"
-        given = (name,) if version is None else (name, version)
+        given = (name,) if version is None else (name, min(version, LARGEST_VERSION))
         with self._store.reading() as database:
             row = database.execute(f"SELECT * FROM models WHERE name = ? {chosen}", given).fetchone()
             if row is None:
@@ -250,10 +251,9 @@ class Models:
         unfinished = target.with_name(f".{model.file_name}.{os.getpid()}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            remove_folder(unfinished)
             self._copy_out(model, unfinished)
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            unfinished.replace(target)
+            _put(unfinished, target)
         except OSError as error:
             raise FileError(
                 f"Model {model.id} cannot be written to {target}: {error.strerror or error}",
@@ -348,6 +348,20 @@ def _digest(files: Sequence[ModelFile], is_folder: bool) -> str:
         return files[0].digest
     lines = "".join(f"{file.digest.removeprefix('sha256:')}  {file.path}\n" for file in files)
     return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+
+def _put(new: Path, target: Path) -> None:
+    """Give `new` the name `target`; what was there goes when that is done, or stays if it cannot be done."""
+    old = new.with_suffix(".old")
+    if target.exists() or target.is_symlink():
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    remove_folder(old)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -21,10 +21,11 @@ class Source:
     files: tuple[tuple[str, Path], ...]
 
 
-def find_source(path: Path) -> Source:
+def find_source(path: Path, apart_from: Path | None = None) -> Source:
     """Find what a path holds.
 
-    A link is followed if it leads to a plain file in the same folder or below it.
+    A link is followed if it leads to a plain file in the same folder or below it. The path may not hold the
+    folder `apart_from`, which is the workspace itself.
 
     Raises
     ------
@@ -39,6 +40,7 @@ def find_source(path: Path) -> Source:
         if stat.S_ISREG(mode):
             files = [(_checked_path(name, real), real)]
         elif stat.S_ISDIR(mode):
+            _refuse_holding(path, real, apart_from)
             files = sorted(_walk(real))
         else:
             raise FileError(f"Model {path} must be a file or a folder, not {_kind(mode)}")
@@ -55,6 +57,14 @@ def find_source(path: Path) -> Source:
     if total > LARGEST:
         raise FileError(f"Model {path} must have at most {LARGEST:,} bytes, not {total:,}")
     return Source(name or "model", stat.S_ISDIR(mode), tuple(files))
+
+
+def _refuse_holding(path: Path, real: Path, inner: Path | None) -> None:
+    if inner is not None and inner.resolve().is_relative_to(real):
+        raise FileError(
+            f"Model {path} must not hold the workspace {inner.parent}",
+            hint="Put the model's files into a folder of their own, and name that.",
+        )
 
 
 def _walk(root: Path) -> list[tuple[str, Path]]:

@@ -73,16 +73,16 @@ class Store:
             It is damaged, or of a newer Gatecast.
         """
         store = cls(folder.absolute())
-        if not (store.root / "workspace.db").is_file():
-            raise NotFoundError(
-                f"Folder {folder} must be a workspace, but has no {FOLDER}/workspace.db",
-                hint=f"`gatecast workspace create {folder}` makes it one.",
-            )
-        with store.reading() as database:
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version != schema.VERSION:
-            raise _other_version(folder, version)
         try:
+            if not (store.root / "workspace.db").is_file():
+                raise NotFoundError(
+                    f"Folder {folder} must be a workspace, but has no {FOLDER}/workspace.db",
+                    hint=f"`gatecast workspace create {folder}` makes it one.",
+                )
+            with store.reading() as database:
+                version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version != schema.VERSION:
+                raise _other_version(folder, version)
             _clean_unfinished(folder)
             store.blobs.clean()
         except OSError as error:
