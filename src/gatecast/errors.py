@@ -12,7 +12,8 @@ GatecastError
 │   └── ImageError      bytes that are no picture that can be decoded
 ├── NotFoundError       a name that is not known: model, version, network, preprocessing, label
 ├── WorkspaceError      a workspace that is none, is damaged, or is asked for what it cannot do
-│   └── ConflictError   what is there already, or is in use
+│   ├── ConflictError   what is there already, or is in use
+│   └── CapacityError   a service that does not fit on its compute
 ├── DownloadError       a file that could not be fetched, or not as published
 └── ServingError        a server that cannot start, or an answer that did not come
 
@@ -109,6 +110,12 @@ class ConflictError(WorkspaceError):
     """What is there already, or is in use."""
 
     default_hint = "Choose another name, or delete what is there or uses it."
+
+
+class CapacityError(WorkspaceError):
+    """A service that does not fit on its compute: nodes, or memory."""
+
+    default_hint = "Delete a service, ask for fewer replicas, or make a compute with more nodes."
 
 
 class DownloadError(GatecastError):

@@ -77,8 +77,8 @@ COMPUTES = (
 )
 
 SERVICES = (
-    # A new `generation` needs new processes. The image is NULL only while the service is being deleted and the
-    # image that was made for it, `implicit_image`, goes too.
+    # A new `generation` needs new processes. The image is NULL only while the service is being deleted, when
+    # the image that was made for it, `implicit_image`, goes too.
     """CREATE TABLE services (
         name TEXT PRIMARY KEY,
         compute TEXT NOT NULL REFERENCES computes ON DELETE RESTRICT,

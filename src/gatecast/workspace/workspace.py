@@ -13,8 +13,10 @@ from .operations import Operations
 from .store import Store, default_folder
 
 if TYPE_CHECKING:
+    from .computes import Computes
     from .conversions import Conversions
     from .images import Images
+    from .services import Services
 
 
 class Workspace:
@@ -108,3 +110,17 @@ class Workspace:
             self.store, self.models, self.operations
         )
         return images
+
+    @cached_property
+    def computes(self) -> "Computes":
+        """Where services run."""
+        computes: Computes = import_module("gatecast.workspace.computes").Computes(self.store)
+        return computes
+
+    @cached_property
+    def services(self) -> "Services":
+        """Images that run as replicas on a compute."""
+        services: Services = import_module("gatecast.workspace.services").Services(
+            self.store, self.models, self.images
+        )
+        return services
