@@ -5,8 +5,7 @@ import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 
-from gatecast.devices.reference.device import execute
-from gatecast.devices.reference.memory import Memory
+from gatecast.devices.reference import Memory
 from gatecast.isa import FORMAT_NAMES, Instruction, Program, View, architecture, encode
 from gatecast.numerics import FORMATS
 from gatecast.rtl.block_dot import BLOCK_BITS
@@ -212,7 +211,7 @@ def test_random_instructions(simulate, kind, seed):
         found["words"] = [ctx.get(engine.words.data[a]) for a in range(512)]
 
     simulate(engine, bench, deadline=40_000)
-    execute(memory, [instruction])
+    engine.unit.model(memory, instruction)
     expected = [
         aligned(m, e, formats[a // REGION])
         for a, (m, e) in enumerate(zip(memory.mantissas, memory.exponents, strict=True))

@@ -3,12 +3,9 @@
 import numpy as np
 import pytest
 
-from gatecast.numerics import FORMATS, decode_blocks
 from gatecast.rtl.float_accumulator import sum_value
 from gatecast.rtl.lane import LaneDesign
 from gatecast.rtl.matrix_vector import ACTIVATION_LATENCY, MatrixVector
-
-BFP8 = FORMATS["bfp8"]
 
 
 def block_code(mantissas, exponent):
@@ -68,11 +65,7 @@ class Bench:
 
 @pytest.mark.parametrize(
     ("lanes", "pixels", "bubbles"),
-    [
-        (4, 3, 0.1),
-        pytest.param(4, 7, 0.0, marks=pytest.mark.slow),
-        pytest.param(8, 8, 0.1, marks=pytest.mark.slow),
-    ],
+    [(4, 3, 0.1), (4, 7, 0.0), (8, 8, 0.1)],
 )
 def test_sums_of_a_tile(simulate, lanes, pixels, bubbles):
     rng, steps = np.random.default_rng(lanes + pixels), 3
@@ -102,9 +95,5 @@ def test_sums_of_a_tile(simulate, lanes, pixels, bubbles):
         found.append(await bench.sums(ctx, pixels))
 
     simulate(unit, run)
-    values = decode_blocks(*activations, BFP8)
-    values[zero] = 0
-    weights, expected = decode_blocks(*panels, BFP8), np.zeros((pixels, 32), np.float32)
-    for step in range(steps):
-        expected += values[:, step] @ weights[step].T
+    expected = unit.model(np.zeros((pixels, 32), np.float32), activations, panels, zero)
     assert found[0].tobytes() == expected.tobytes()
