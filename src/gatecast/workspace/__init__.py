@@ -1,8 +1,25 @@
 """The control plane in a folder: models, conversions, images, compute and services, by name and version."""
 
+from .computes import Compute
 from .images import Image, ImageState
 from .models import Model, ModelFile
 from .operations import Operation, State
+from .planning import ReplicaState, ServiceState
+from .replicas import Replica
+from .services import Service
 from .workspace import Workspace
 
-__all__ = ["Image", "ImageState", "Model", "ModelFile", "Operation", "State", "Workspace"]
+__all__ = [
+    "Compute",
+    "Image",
+    "ImageState",
+    "Model",
+    "ModelFile",
+    "Operation",
+    "Replica",
+    "ReplicaState",
+    "Service",
+    "ServiceState",
+    "State",
+    "Workspace",
+]
