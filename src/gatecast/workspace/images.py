@@ -411,8 +411,11 @@ def _row(database: sqlite3.Connection, image: Image) -> sqlite3.Row:
 
 def _refuse_use(database: sqlite3.Connection, image: Image) -> None:
     rows = database.execute(
-        "SELECT name FROM services WHERE image_name = ? AND image_version = ? ORDER BY name",
-        (image.name, image.version),
+        # A replica may run an image that its service was updated from.
+        "SELECT name FROM services WHERE image_name = :name AND image_version = :version"
+        " UNION SELECT service FROM replicas WHERE image_name = :name AND image_version = :version"
+        " ORDER BY 1",
+        {"name": image.name, "version": image.version},
     ).fetchall()
     if rows:
         kind = "service" if len(rows) == 1 else "services"
