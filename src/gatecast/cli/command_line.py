@@ -28,6 +28,7 @@ COMMANDS = {
     "workspace": "Make a folder a workspace, or show one.",
     "model": "Register networks under a name and a version, and find them again.",
     "convert": "Convert a registered network into a quantised one, in the background.",
+    "image": "Make images that serve a model, without any container tool.",
     "operation": "Show conversions and builds: their states and logs.",
     "compute": "Make and show computes, on which services run.",
     "service": "Run images as services, change them, look at them, end them.",

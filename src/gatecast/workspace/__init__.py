@@ -1,5 +1,6 @@
 """The control plane in a folder: models, conversions, images, compute and services, by name and version."""
 
+from .base_image import Base, build_base, find_base
 from .computes import Compute
 from .images import Image, ImageState
 from .models import Model, ModelFile
@@ -10,6 +11,7 @@ from .services import Service
 from .workspace import Workspace
 
 __all__ = [
+    "Base",
     "Compute",
     "Image",
     "ImageState",
@@ -22,4 +24,6 @@ __all__ = [
     "ServiceState",
     "State",
     "Workspace",
+    "build_base",
+    "find_base",
 ]

@@ -12,7 +12,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,7 +20,7 @@ from pathlib import Path
 from gatecast.errors import DownloadError, WorkspaceError
 
 from .distributions import PYTHON
-from .layer_cache import CachedLayer, LayerCache
+from .layer_cache import CachedLayer, LayerCache, cache_folder
 from .layers import Entry, bytes_entry, epoch
 from .root_tar import SYMBOL, RootTar, open_root_tar
 
@@ -102,25 +102,23 @@ class Base:
             )
 
 
-def debian_base(cache: LayerCache) -> Base | None:
+def find_base(cache: LayerCache | None = None) -> Base | None:
     """Return the base that `build_base` made before, None if it did not."""
     if PYTHON not in SUITES:
         return None
-    cached = cache.get(_recipe_key())
+    cached = (cache or LayerCache(cache_folder())).get(_recipe_key())
     return Base.of(cached) if cached else None
 
 
-def build_base(
-    cache: LayerCache, mirror: str | None = None, report: Callable[[str], None] = _LOG.info
-) -> Base:
+def build_base(mirror: str | None = None, cache: LayerCache | None = None) -> Base:
     """Fetch packages of Debian and keep the base they make; one that was kept is replaced.
 
     Parameters
     ----------
     mirror : str, optional
         Address of an archive of Debian; by default that of the project, with its security updates.
-    report : callable
-        Gets what is done, for people.
+    cache : LayerCache, optional
+        By default the user's.
 
     Raises
     ------
@@ -144,11 +142,11 @@ def build_base(
         )
     with tempfile.TemporaryDirectory(prefix="gatecast-") as folder:
         tar = Path(folder) / "root.tar"
-        _run_mmdebstrap(tar, mirror, report)
+        _run_mmdebstrap(tar, mirror)
         with open_root_tar(tar, Path(folder)) as root:
             name = f"debian:{SUITES[PYTHON]}"
             entries = _debian_entries(root)
-            return _kept(cache, _recipe_key(), name, root, entries)
+            return _kept(cache or LayerCache(cache_folder()), _recipe_key(), name, root, entries)
 
 
 def read_base(cache: LayerCache, path: Path) -> Base:
@@ -189,12 +187,12 @@ def _packages() -> tuple[str, ...]:
     return (f"python{PYTHON}-minimal", f"libpython{PYTHON}-stdlib", *PACKAGES)
 
 
-def _run_mmdebstrap(tar: Path, mirror: str | None, report: Callable[[str], None]) -> None:
+def _run_mmdebstrap(tar: Path, mirror: str | None) -> None:
     """Unpack the packages, without running any of their scripts, into a tar."""
     mode = "root" if os.geteuid() == 0 else "unshare"
     command = [_TOOL, "--variant=extract", f"--mode={mode}", f"--include={','.join(_packages())}"]
     command += [SUITES[PYTHON], str(tar), *([mirror] if mirror else [])]
-    report(f"Fetching packages of Debian: {' '.join(command)}")
+    _LOG.info("Fetching packages of Debian: %s", " ".join(command))
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,

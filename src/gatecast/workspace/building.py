@@ -17,7 +17,7 @@ from gatecast.interchange import load
 from gatecast.quantization import quantize
 
 from .artifact_layer import ARTIFACT_DIGEST, artifact_entry, model_folder
-from .base_image import USER, Base, debian_base, read_base
+from .base_image import USER, Base, find_base, read_base
 from .blobs import Adding, Blob, digest_of
 from .distributions import (
     LIBRARIES,
@@ -50,6 +50,14 @@ ENVIRONMENT = {
 }
 """Of a container's processes."""
 
+NO_BASE = (
+    "`gatecast image base` was not run, and none was given; only services of kind local can run the image, "
+    "until it is made again with a base"
+)
+"""What is said of an image without a base."""
+
+STEPS = 5
+
 _MAGIC = b"GCARTFCT"
 
 
@@ -63,31 +71,29 @@ def run(workspace: Workspace, operation: Operation, request: Mapping[str, Any]) 
         path = adding.folder / "artifact.gcast"
         artifact = _artifact(workspace, model, request)
         artifact.save(path)
-        layers = [*([_shared(workspace, adding, base.cached)] if base else [])]
-        layers.append(_shared(workspace, adding, _libraries(cache)))
+        shared = [*([base.cached] if base else []), _libraries(cache)]
+        layers = [_shared(workspace, adding, cached) for cached in shared]
+        _step(4, f"Packing Gatecast {__version__} and the model")
         layers.append(_written(adding, "gatecast", list(gatecast_entries())))
         layers.append(_written(adding, "model", [artifact_entry(model.name, path)]))
         labels = _labels(image, model, artifact, base) | {ARTIFACT_DIGEST: digest_of(path)}
         parts = _put_together(adding, layers, _settings(model.name, labels, base))
+        _step(5, f"Image {image.location} has manifest {parts['manifest'].digest}")
         with workspace.store.transaction() as database:
             succeed_image(database, image, labels, parts)
             succeed(database, operation.id, image.id)
-    say(f"Image {image.location}: manifest {parts['manifest'].digest}")
     return image.id
 
 
 def _base(cache: LayerCache, path: str | None) -> Base | None:
     """Return the base that is given, else the one that was built; None if there is neither."""
-    base = read_base(cache, Path(path)) if path else debian_base(cache)
+    base = read_base(cache, Path(path)) if path else find_base(cache)
     if base is None:
-        say(
-            "No base: `gatecast image base` was not run and --base not given. The image has no Python of its "
-            "own, so only services of kind local can run it, until it is made again with a base."
-        )
+        _step(1, f"No base: {NO_BASE}")
         return None
+    _step(1, f"Base {base.name}")
     if extension := native_extension():
         base.check_extension(extension)
-    say(f"Base {base.name}: {base.cached.layer.diff_id}")
     return base
 
 
@@ -105,11 +111,12 @@ def _artifact(workspace: Workspace, model: Model, request: Mapping[str, Any]) ->
                     f"Artifact {model.id} must be compiled for {target}, not {artifact.target}",
                     hint=f"Make the image with `--target {artifact.target}`, or of the network it came from.",
                 )
+            _step(2, f"{model.id} is compiled for {target}")
             return artifact
-        say(f"Compiling {model.id} for {target}")
+        _step(2, f"Compiling {model.id} for {target}")
         graph = load(source)
     if not graph.is_quantized and request["format"] != "float":
-        say(f"Quantising {model.id}, which is float, as {request['format']}")
+        say(f"  quantising to {request['format']}, since it is float")
         graph = quantize(graph, request["format"])
     return compile_graph(graph, target, {"model": model.id, "model_digest": model.digest})
 
@@ -130,9 +137,11 @@ def _source(model: Model, path: Path) -> Path:
 def _libraries(cache: LayerCache) -> CachedLayer:
     packages = libraries()
     key = hashlib.sha256(f"{libraries_digest(packages)} {epoch()}".encode()).hexdigest()
+    names = ", ".join(f"{package.name} {package.version}" for package in packages)
     if cached := cache.get(key):
+        _step(3, f"Libraries as packed before: {names}")
         return cached
-    say(f"Packing {', '.join(f'{package.name} {package.version}' for package in packages)}")
+    _step(3, f"Packing libraries: {names}")
     return cache.add(key, "libraries", library_entries(packages))
 
 
@@ -151,7 +160,7 @@ def _written(adding: Adding, kind: str, entries: Iterable[Entry]) -> Layer:
 
 
 def _told(layer: Layer) -> Layer:
-    say(f"Layer {layer.kind}: {layer.size:,} bytes, {layer.digest}")
+    say(f"  layer {layer.kind}: {layer.size:,} bytes, {layer.digest}")
     return layer
 
 
@@ -197,6 +206,10 @@ def _labels(image: Image, model: Model, artifact: Artifact, base: Base | None) -
         "io.gatecast.port.grpc": str(GRPC_PORT),
         "io.gatecast.port.rest": str(REST_PORT),
     }
+
+
+def _step(number: int, message: str) -> None:
+    say(f"[{number}/{STEPS}] {message}")
 
 
 def _text(value: object) -> str:
