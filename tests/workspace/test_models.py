@@ -130,7 +130,7 @@ def test_a_right_name_is_taken(ws, file, name):
 @pytest.mark.parametrize("version", ["0", "-1", "one", "", "1.0", " 1", "1:1", "²", "9223372036854775808"])
 def test_a_wrong_version_is_refused(ws, file, version):
     ws.models.register("net", file)
-    with pytest.raises(WorkspaceError, match="^Version of a model net must be a whole number from 1, not"):
+    with pytest.raises(WorkspaceError, match="^Version of net must be a whole number from 1, not"):
         ws.models.find(f"net:{version}")
 
 

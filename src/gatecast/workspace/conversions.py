@@ -63,7 +63,7 @@ class Conversions:
             The model is unknown; a name is no name; there is no such format; the model is nothing that can be
             converted.
         """
-        source = self._models.find(model) if isinstance(model, str) else model
+        source = self._models.find(model if isinstance(model, str) else model.id)
         if len(result_name(source)) > LONGEST_NAME:
             raise WorkspaceError(
                 f"Name of the result must have at most {LONGEST_NAME} characters, but {result_name(source)} "

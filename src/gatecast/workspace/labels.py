@@ -48,7 +48,7 @@ def split_id(text: str, what: str) -> tuple[str, int | None]:
         return name, None
     if not (version.isascii() and version.isdecimal() and 0 < int(version) <= LARGEST_VERSION):
         raise WorkspaceError(
-            f"Version of {what} {name} must be a whole number from 1, not {version!r}",
+            f"Version of {name} must be a whole number from 1, not {version!r}",
             hint=f"Leave the version out for the latest: {name}.",
         )
     return name, int(version)

@@ -42,8 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     except MemoryError:
         return _failed(workspace, operation, "Memory is exhausted", "Use a machine with more memory.")
     except OSError as error:
+        what = f"{error.filename or 'A file'}: {error.strerror or error}"
         return _failed(
-            workspace, operation, f"{error.filename or 'A file'}: {error.strerror}", "Check the disk."
+            workspace, operation, what, "Check the path, its permissions, and the room on its disk."
         )
     except Exception as error:
         sys.stdout.write(traceback.format_exc())
@@ -66,7 +67,8 @@ def _finish(workspace: Workspace, operation: Operation, result: str) -> None:
 
 def _failed(workspace: Workspace, operation: Operation, message: str, hint: str) -> int:
     say(f"{State.FAILED}: {message}")
-    say(f"hint: {' '.join(hint.split())}")
+    hint = " ".join(hint.split())
+    say(f"hint: {hint}")
     workspace.operations.fail(operation.id, f"{message}\n{hint}")
     return 1
 
