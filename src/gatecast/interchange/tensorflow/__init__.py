@@ -5,6 +5,6 @@ Importing this package imports TensorFlow; `gatecast.interchange.load` does so o
 
 from .image_ops import image_tensors
 from .loader import load
-from .writer import Written, write_graph
+from .writer import Written, set_variables, write_graph
 
-__all__ = ["Written", "image_tensors", "load", "write_graph"]
+__all__ = ["Written", "image_tensors", "load", "set_variables", "write_graph"]

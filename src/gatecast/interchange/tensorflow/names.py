@@ -77,7 +77,7 @@ class Names:
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def _tensor(self, name: str, keys: Mapping[str, str]) -> str | None:
-        """Return the tensor by the rules of `match_name`; ``classifier/x`` may also mean ``classifier_1/x``."""
+        """Find it by the rules of `match_name`; ``classifier/x`` may also mean ``classifier_1/x``."""
         first = [f"{node}:0" for node in self.nodes.by_name]
         known = {**{tensor: tensor for tensor in first}, **self._source.known, **keys}
         if (found := match_name(name, known)) is not None:

@@ -4,7 +4,7 @@ Maps are NHWC with the batch in front. Weights become constants, or variables un
 (``scope/weights``, ``scope/biases``, ``scope/BatchNorm/gamma``, …) with their values beside them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 from typing import Any
@@ -71,6 +71,13 @@ def write_graph(
         values = [writer.tensors[name] for name in layer.inputs]
         writer.tensors[layer.name] = writer.write(layer, *values)
     return Written(writer.tensors, tuple(writer.made))
+
+
+def set_variables(session: Any, variables: Sequence[tuple[Any, Float32]]) -> None:
+    """Give variables their values in a session; no value becomes part of the graph."""
+    # An initial value is fed in place of the zeros that the initializer would take.
+    fed = {variable.initializer.inputs[1]: value for variable, value in variables}
+    session.run([variable.initializer for variable, _ in variables], fed)
 
 
 @dataclass
