@@ -1,5 +1,8 @@
 import contextlib
 import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import numpy as np
 import onnx
@@ -278,16 +281,52 @@ def test_the_result_needs_a_name_of_at_most_255_characters(ws, small):
 
 
 def test_tensorflow_networks_need_the_extra(ws, tmp_path, convert, monkeypatch):
-    monkeypatch.setattr("gatecast.workspace.converting.TENSORFLOW", "gatecast.missing")
+    monkeypatch.setattr("gatecast.interchange.opening.find_spec", lambda name: None)
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved/saved_model.pb").write_bytes(b"x")
     (tmp_path / "frozen.pb").write_bytes(b"x")
-    for path, kind in (("saved", "TensorFlow SavedModel"), ("frozen.pb", "frozen TensorFlow graph")):
+    for path in ("saved", "frozen.pb"):
         operation = convert(ws.models.register("net", tmp_path / path))
         assert operation.error == (
-            f"A {kind} can be read only where TensorFlow is installed; module gatecast.missing is missing\n"
-            "Install the extra: pip install 'gatecast[tensorflow]'. Or export the network as ONNX."
+            "TensorFlow models need tensorflow and tf2onnx, which is not installed\n"
+            "Install the extra: pip install 'gatecast[tensorflow]'."
         )
+
+
+SAVED_MODEL = """
+import sys
+import numpy as np
+import tensorflow.compat.v1 as tf
+tf.disable_v2_behavior()
+x = tf.placeholder(tf.float32, [None, 8, 8, 3], "Placeholder")
+w = tf.Variable(np.random.default_rng(3).standard_normal((3, 3, 3, 4)).astype(np.float32))
+y = tf.nn.relu(tf.nn.conv2d(x, w, strides=1, padding="SAME", name="features/conv"), name="features/relu")
+with tf.name_scope("classifier"):
+    scores = tf.nn.softmax(tf.reduce_mean(y, [1, 2]), name="Softmax")
+with tf.Session() as session:
+    session.run(tf.global_variables_initializer())
+    tf.saved_model.simple_save(session, sys.argv[1], {"images": x}, {"output_alias": scores})
+"""
+
+
+@pytest.mark.slow
+def test_a_saved_model_is_converted_as_documents_do_it(ws, tmp_path, check):
+    if not all(find_spec(name) for name in ("tensorflow", "tf2onnx")):
+        pytest.skip("TensorFlow and tf2onnx are not installed")
+    subprocess.run([sys.executable, "-c", SAVED_MODEL, tmp_path / "net"], check=True, capture_output=True)
+    source = ws.models.register("net", tmp_path / "net")
+    operation = ws.conversions.start(source, inputs="Placeholder:0", outputs="classifier_1/Softmax:0")
+    operation = ws.operations.wait(operation, timeout=120)
+    assert operation.state is State.SUCCEEDED, ws.operations.read_log(operation)
+    model = ws.conversions.result(operation)
+    assert model.properties["inputs"] == "Placeholder:0"
+    assert model.properties["outputs"] == "classifier_1/Softmax:0"
+    graph = gatecast.load(ws.models.file(model))
+    assert graph.is_quantized
+    assert {"classifier/Softmax:0", "classifier/Softmax", "output_alias"} <= set(
+        graph.interface.outputs[0].aliases
+    )
+    check(ws)
 
 
 def test_a_source_deleted_while_it_waits_fails(ws, small, convert, monkeypatch):

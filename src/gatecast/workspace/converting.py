@@ -1,25 +1,20 @@
 """What the worker of a conversion does: read, select, quantise, write, register."""
 
-from collections.abc import Mapping, Sequence
-from importlib import import_module
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from gatecast import __version__
-from gatecast.errors import GraphError, UnsupportedError
+from gatecast.errors import GraphError
 from gatecast.graph import Convolution, Graph, MatMul
 from gatecast.interchange import export, load
 from gatecast.quantization import Report, quantize_with_report
 
-from .conversions import SourceKind, find_network, result_name
+from .conversions import find_network, result_name
 from .log import say
 from .models import Draft, Model, copied, insert
 from .operations import Operation, succeed
 from .sources import find_source
 from .workspace import Workspace
-
-TENSORFLOW = "gatecast.interchange.tensorflow"
-"""The package that reads TensorFlow's files; it needs the extra ``tensorflow``."""
 
 STEPS = 5
 
@@ -30,7 +25,7 @@ def run(workspace: Workspace, operation: Operation, request: Mapping[str, Any]) 
     kind, inside = find_network(model)
     _step(1, f"Reading {model.id}: {kind}, {model.size:,} bytes, digest {model.digest}")
     with workspace.models.checkout(model) as path:
-        graph = _load(kind, path / inside, request["inputs"], request["outputs"])
+        graph = load(path / inside, request["inputs"], request["outputs"])
     _step(2, f"Read {graph.name}: {len(graph.layers)} layers; {_ports(graph)}")
     if request["require_acceleration"]:
         _check_accelerated(graph)
@@ -71,20 +66,6 @@ def _draft(model: Model, graph: Graph, request: Mapping[str, Any]) -> Draft:
         description=f"{model.id} as ONNX, quantised to {request['format']}",
         parent=model.id,
     ).checked()
-
-
-def _load(kind: SourceKind, path: Path, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> Graph:
-    if kind is SourceKind.ONNX:
-        return load(path, inputs=inputs, outputs=outputs)
-    try:
-        reader = import_module(TENSORFLOW)
-    except ModuleNotFoundError as error:
-        raise UnsupportedError(
-            f"A {kind} can be read only where TensorFlow is installed; module {error.name} is missing",
-            hint="Install the extra: pip install 'gatecast[tensorflow]'. Or export the network as ONNX.",
-        ) from error
-    graph: Graph = reader.load(path, inputs=inputs, outputs=outputs)
-    return graph
 
 
 def _check_accelerated(graph: Graph) -> None:
