@@ -52,14 +52,8 @@ def show(workspace: Workspace, json_: bool) -> None:
     if json_:
         print_json(summary)
         return
-    models, bytes_ = summary["models"], workspace.store.blobs.size()
-    records.print_record(
-        {
-            **summary,
-            "models": f"{count(len(workspace.models.list()))} versions of {models}",
-            "bytes": size(bytes_),
-        }
-    )
+    versions = f"{summary['models']}, in {count(len(workspace.models.list()))} versions"
+    records.print_record({**summary, "models": versions, "bytes": size(workspace.store.blobs.size())})
 
 
 def _summary(workspace: Workspace) -> dict[str, object]:

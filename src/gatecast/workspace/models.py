@@ -246,7 +246,7 @@ class Models:
         target = Path(folder) / model.file_name
         if not exist_ok and (target.exists() or target.is_symlink()):
             raise ConflictError(
-                f"Path {target} must not exist", hint="Remove it, or allow it to be replaced."
+                f"Path {target} must not exist", hint="Remove it, or have it replaced: --replace."
             )
         unfinished = target.with_name(f".{model.file_name}.{os.getpid()}.tmp")
         try:
