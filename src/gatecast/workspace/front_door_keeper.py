@@ -28,6 +28,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 40.0
 LOG_BYTES, LOG_KEPT = 4 << 20, 1 << 20
 VERSION = 1
+_TRIES = 2
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,10 @@ class FrontDoorKeeper:
 
 def _address(before: Any, failures: int) -> Address:
     """Return where to listen: where it was, else on the port for scoring, and if that fails on any."""
-    if before and before["port"] and not failures:
+    if before and before["port"] and failures < _TRIES:
         return Address(before["host"], before["port"], before["rest_port"])
     port = _scoring_port()
-    host = free_host(port) if port and failures < 2 else None
+    host = free_host(port) if port and failures < 2 * _TRIES else None
     if host is None:
         return Address()
     return Address(host, port, REST_PORT if _may_bind(host, REST_PORT) else 0)

@@ -1,6 +1,7 @@
 """Images that need no worker to be made, and processes that are none, for the control plane of services."""
 
 import json
+import shutil
 from dataclasses import dataclass, field
 
 import pytest
@@ -18,6 +19,7 @@ class FakeLauncher:
     """Starts nothing, and keeps what it was asked to start; tests say how each process goes on."""
 
     refuse: bool = False
+    count: int = 0
     started: dict = field(default_factory=dict)  # arguments, by name
     processes: dict = field(default_factory=dict)  # by name
     answering: dict = field(default_factory=dict)  # ports, by name
@@ -27,7 +29,8 @@ class FakeLauncher:
         if self.refuse:
             raise OSError(11, "Resource temporarily unavailable")
         self.started[name] = list(arguments)
-        self.processes[name] = Process(10**7 + len(self.started), 1)  # beyond any real number
+        self.count += 1
+        self.processes[name] = Process(10**7 + self.count, 1)  # beyond any real number
         log.write_text(f"log of {name}\n")
         return self.processes[name]
 
@@ -62,19 +65,26 @@ def unsupervised(monkeypatch):
     monkeypatch.setattr(supervision, "ensure", lambda store: None)
 
 
-@pytest.fixture
-def ws(tmp_path, unsupervised):
-    """A workspace with a compute `here` of four nodes and images small:1, small:2 of a model `net`."""
-    workspace = Workspace.create(tmp_path / "demo")
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """A folder with a workspace `demo`, and files `net.onnx` and `net.gcast` beside it."""
+    folder = tmp_path_factory.mktemp("template")
+    (folder / "net.onnx").write_bytes(b"x")
+    (folder / "net.gcast").write_bytes(bytes(1000))
+    workspace = Workspace.create(folder / "demo")
     workspace.computes.create("here", nodes=4)
-    network = tmp_path / "net.onnx"
-    network.write_bytes(b"x")
-    workspace.models.register("net", network)
+    workspace.models.register("net", folder / "net.onnx")
     for _ in range(2):
         add_image(workspace, "small")
-    artifact = tmp_path / "net.gcast"
-    artifact.write_bytes(bytes(1000))
-    workspace.images.artifact = lambda image: artifact
+    return folder
+
+
+@pytest.fixture
+def ws(tmp_path, unsupervised, template):
+    """A workspace with a compute `here` of four nodes and images small:1, small:2 of a model `net`."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    workspace = Workspace.open(tmp_path / "demo")
+    workspace.images.artifact = lambda image: tmp_path / "net.gcast"
     return workspace
 
 
