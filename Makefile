@@ -15,7 +15,7 @@ PYTEST_OPTIONS ?=
 TORCH  ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs rtl-resnet20 place sanitize neon clang lock clean
+.PHONY: help demo test check format docs workflow seeds rtl-resnet20 place sanitize neon clang lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -39,6 +39,12 @@ format: $(VENV)/installed-test ## Lay the code out, and mend what ruff can mend
 
 docs: $(VENV)/installed-test ## Make docs/reference/cli.md anew from the commands
 	$(BIN)/python -m gatecast.cli.reference docs/reference/cli.md
+
+workflow: $(VENV)/installed ## Show register, convert, image, deploy, predict, clean up, on this machine
+	@$(BIN)/python examples/walk.py docs/guides/workflow.md
+
+seeds: $(VENV)/installed-test ## Run the document that the service came from; needs GATECAST_DOCUMENTS, GATECAST_TEST_DATA
+	$(BIN)/python -m pytest -q tests/end_to_end/test_document.py --forbid-skips
 
 rtl-resnet20: $(VENV)/installed-test ## ResNet-20 on the simulated NPU, against the reference device; needs Verilator
 	$(BIN)/python benchmarks/rtl_resnet20.py

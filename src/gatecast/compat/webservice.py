@@ -150,8 +150,8 @@ class Webservice:
 
     @property
     def scoring_uri(self) -> str:
-        """Where it answers: host, and port unless that is 80."""
-        return self._looked_at().scoring_uri
+        """Where it answers: host, and port unless that is 80; empty until it does."""
+        return self._looked_at().scoring_uri or ""
 
     @property
     def compute_type(self) -> str:
@@ -225,7 +225,7 @@ class Webservice:
             raise WebserviceException("No parameters provided to update.")
         with as_old(WebserviceException):
             self._service = self.workspace.gatecast.services.update(
-                self._service, image=image and image._image, replicas=num_replicas
+                self._service, image=None if image is None else image._image, replicas=num_replicas
             )
 
     def delete(self) -> None:
