@@ -286,10 +286,48 @@ def test_a_disk_that_is_full_for_the_database_changes_nothing(ws, tmp_path, monk
         return database
 
     monkeypatch.setattr(sqlite3, "connect", full)
-    with pytest.raises(WorkspaceError, match=f"^Workspace {ws.folder} cannot be changed: the disk is full$"):
+    with pytest.raises(
+        WorkspaceError, match=f"^Workspace {ws.folder} cannot be opened or changed: the disk is full$"
+    ):
         for number in range(100):
             ws.models.register(f"net{number}", tmp_path / "x", description="long" * 1000)
     monkeypatch.undo()
+    check(ws)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a file system cannot be mounted: needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_on_a_small_disk_what_fits_is_registered_and_what_does_not_leaves_nothing(
+    small_disk, tmp_path, check
+):
+    ws = Workspace.create(small_disk / "demo")
+    (tmp_path / "mid").write_bytes(os.urandom(800_000))
+    (tmp_path / "big").write_bytes(os.urandom(3_000_000))
+    model = ws.models.register("mid", tmp_path / "mid")
+    with pytest.raises(WorkspaceError, match="cannot be written: No space left on device$"):
+        ws.models.register("big", tmp_path / "big")
+    check(ws)
+    fill = small_disk / "fill"
+    with pytest.raises(OSError, match="No space left"), fill.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    for change in (lambda: ws.models.register("more", tmp_path / "mid"), ws.models.list):
+        with pytest.raises(WorkspaceError) as caught:
+            change()
+        assert "Make room on the disk that holds the workspace; nothing was changed." in caught.value.hint
+    fill.unlink()
+    assert Workspace.open(ws.folder).models.list() == [model]
+    ws.models.delete(model)
     check(ws)
 
 

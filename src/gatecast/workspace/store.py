@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from .process import Process
 
 FOLDER = ".gatecast"
 """Name of the folder that makes the folder around it a workspace."""
+
+SMALLEST_ROOM = 1 << 16
+"""Bytes without which SQLite cannot open its files."""
 
 PATIENCE_S = 30
 """Seconds that a change waits for those of other processes."""
@@ -226,12 +230,14 @@ def _explained(folder: Path, error: sqlite3.Error) -> WorkspaceError:
             f"Workspace {folder} cannot be changed so: {error}",
             hint="Something else was changed or deleted meanwhile; look again, then try again.",
         )
-    if code == sqlite3.SQLITE_FULL:
+    faults = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR)
+    # Where no room is left at all, not even the shared memory of WAL can be made: SQLite says "I/O error".
+    if code == sqlite3.SQLITE_FULL or (code in faults and _is_full(folder)):
         return WorkspaceError(
-            f"Workspace {folder} cannot be changed: the disk is full",
+            f"Workspace {folder} cannot be opened or changed: the disk is full",
             hint="Make room on the disk that holds the workspace; nothing was changed.",
         )
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+    if code in faults:
         return WorkspaceError(
             f"Workspace {folder} must be readable and writable: {error}",
             hint=f"Check that {folder / FOLDER / 'workspace.db'} and its folder may be written.",
@@ -240,6 +246,13 @@ def _explained(folder: Path, error: sqlite3.Error) -> WorkspaceError:
         f"Workspace {folder} must have a sound database, not one with: {error}",
         hint=f"Restore {folder / FOLDER} from a copy; the files of models are whole in its folder blobs.",
     )
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < SMALLEST_ROOM
+    except OSError:
+        return False
 
 
 def default_folder() -> Path:
