@@ -3,7 +3,6 @@
 Loaded by the worker alone: the compiler comes with it. Ref: docs/spec/image.md.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from .distributions import (
     LIBRARIES,
     PYTHON,
     libraries,
-    libraries_digest,
+    libraries_key,
     library_entries,
 )
 from .images import Image
@@ -136,7 +135,7 @@ def _source(model: Model, path: Path) -> Path:
 
 def _libraries(cache: LayerCache) -> CachedLayer:
     packages = libraries()
-    key = hashlib.sha256(f"{libraries_digest(packages)} {epoch()}".encode()).hexdigest()
+    key = libraries_key(packages)
     names = ", ".join(f"{package.name} {package.version}" for package in packages)
     if cached := cache.get(key):
         _step(3, f"Libraries as packed before: {names}")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gatecast.errors import WorkspaceError
 
-from .layers import Entry, bytes_entry, file_entry
+from .layers import Entry, bytes_entry, epoch, file_entry
 
 LIBRARIES = "opt/libraries"
 """Folder of the libraries in an image."""
@@ -70,9 +70,9 @@ def library_entries(distributions: Iterable[Distribution]) -> Iterator[Entry]:
                 yield from with_compiled(f"{LIBRARIES}/{file}", Path(str(package.locate_file(file))))
 
 
-def libraries_digest(distributions: Iterable[Distribution]) -> str:
-    """Digest of what `library_entries` is made of: names, versions and the digests in their records."""
-    digest = hashlib.sha256(f"{sys.version_info[:3]} {sys.implementation.cache_tag}".encode())
+def libraries_key(distributions: Iterable[Distribution]) -> str:
+    """Digest of what a layer of them is made of: names, versions, the digests in their records, the time."""
+    digest = hashlib.sha256(f"{sys.version_info[:3]} {sys.implementation.cache_tag} {epoch()}".encode())
     for package in distributions:
         lines = (f"{file} {file.hash.value if file.hash else ''}" for file in package.files or ())
         kept = sorted(line for line in lines if not _is_left_out(line.partition(" ")[0]))
@@ -87,7 +87,7 @@ def installed(name: str, wanted_by: str = "") -> Distribution:
     try:
         package = distribution(name)
     except PackageNotFoundError:
-        reason = f", which {wanted_by} requires" if wanted_by else ""
+        reason = f", which {wanted_by} requires," if wanted_by else ""
         raise WorkspaceError(
             f"Package {name}{reason} must be installed to be put into an image",
             hint=f"Install it: `python -m pip install {name}`.",

@@ -111,7 +111,7 @@ def read_manifest(data: bytes, where: str) -> Manifest:
             _descriptor(parsed["config"], CONFIG),
             tuple(_descriptor(layer, LAYER) for layer in parsed["layers"]),
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise FileError(f"Manifest of {where} must be an OCI image manifest: {error!r}") from error
 
 

@@ -148,6 +148,12 @@ def open_root_tar(path: Path, scratch: Path) -> Iterator[RootTar]:
     FileError
         It is missing, no tar, or too large; or a member could leave the image, or comes twice.
     """
+    digest, tar = _opened(path, scratch)
+    with tar:
+        yield RootTar(tar, path.name, digest)
+
+
+def _opened(path: Path, scratch: Path) -> tuple[str, tarfile.TarFile]:
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -155,10 +161,9 @@ def open_root_tar(path: Path, scratch: Path) -> Iterator[RootTar]:
             compressed = file.read(2) == _GZIP
             file.seek(0)
             if compressed:
-                _decompress(file, scratch / "plain.tar", path.name)
-        plain = scratch / "plain.tar" if compressed else path
-        with tarfile.open(plain, "r:", encoding="utf-8", errors="surrogateescape") as tar:
-            yield RootTar(tar, path.name, digest)
+                _decompress(file, scratch / "unpacked.tar", path.name)
+        plain = scratch / "unpacked.tar" if compressed else path
+        return digest, tarfile.open(plain, "r:", encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise FileError(
             f"Root file system {path} cannot be read: {error.strerror or error}", _HINT
