@@ -88,7 +88,8 @@ class FrontDoorKeeper:
         if process is not None:
             self._note_end(process, bool(row and row["ready"]))
         if time.monotonic() >= self._next_start:
-            self._start(_address(row, self._failures))
+            address = _address(row, self._failures)
+            self._start(address, is_known=bool(row and row["known"]) and address == _address(row, 0))
         return False
 
     def end(self) -> bool:
@@ -132,7 +133,7 @@ class FrontDoorKeeper:
             write_whole(self._routes, [text], "Routes file")
             self._written = text
 
-    def _start(self, address: Address) -> None:
+    def _start(self, address: Address, is_known: bool) -> None:
         arguments = ["route", str(self._routes), "--host", address.host, "--port", str(address.port)]
         arguments += ["--rest_api_port", str(address.rest_port)]
         try:
@@ -144,8 +145,8 @@ class FrontDoorKeeper:
         logger.info("Front door: process %s for %s", process.pid, address)
         with self._store.transaction() as database:
             database.execute(
-                "INSERT OR REPLACE INTO front_door VALUES (1, ?, ?, ?, ?, 0)",
-                (str(process), address.host, address.port, address.rest_port),
+                "INSERT OR REPLACE INTO front_door VALUES (1, ?, ?, ?, ?, 0, ?)",
+                (str(process), address.host, address.port, address.rest_port, is_known),
             )
 
     def _is_ready(self, process: Process) -> bool:
@@ -157,7 +158,8 @@ class FrontDoorKeeper:
         self._failures, self.problem = 0, ""
         with self._store.transaction() as database:
             database.execute(
-                "UPDATE front_door SET port = ?, rest_port = ?, ready = 1", (ports.port, ports.rest_port)
+                "UPDATE front_door SET port = ?, rest_port = ?, ready = 1, known = 1",
+                (ports.port, ports.rest_port),
             )
         return True
 

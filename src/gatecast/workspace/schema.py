@@ -98,10 +98,11 @@ SERVICES = (
         created_time TEXT NOT NULL, ready_time TEXT, stopped_time TEXT,
         FOREIGN KEY (image_name, image_version) REFERENCES images ON DELETE RESTRICT
     ) STRICT""",
+    # `known` says that it has answered at this address; while it is started again the address stays.
     """CREATE TABLE front_door (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         process TEXT NOT NULL, host TEXT NOT NULL, port INTEGER NOT NULL, rest_port INTEGER NOT NULL,
-        ready INTEGER NOT NULL
+        ready INTEGER NOT NULL, known INTEGER NOT NULL
     ) STRICT""",
 )
 

@@ -368,7 +368,7 @@ def _service(database: sqlite3.Connection, row: sqlite3.Row) -> Service:
     ready = database.execute(
         "SELECT count(*) FROM replicas WHERE service = ? AND state = ?", (row["name"], ReplicaState.READY)
     ).fetchone()[0]
-    door = database.execute("SELECT * FROM front_door WHERE ready").fetchone()
+    door = database.execute("SELECT * FROM front_door WHERE known").fetchone()
     return Service(
         name=row["name"],
         compute=row["compute"],

@@ -87,6 +87,8 @@ def test_one_that_died_starts_again_where_it_was(ws, launcher, keeper):
     launcher.finish(FRONT_DOOR, "was ended by SIGKILL")
     assert not keeper.keep([CATS])
     assert arguments(launcher) == {"--host": "127.0.0.2", "--port": "4000", "--rest_api_port": "4001"}
+    assert row(ws) == ("127.0.0.2", 4000, 4001, 0)
+    assert ws.services.deploy("cats", "small", "here").scoring_uri == "http://127.0.0.2:4000/"
 
 
 def test_if_its_address_is_taken_it_moves(launcher, keeper, ws, taken):
@@ -101,6 +103,7 @@ def test_if_its_address_is_taken_it_moves(launcher, keeper, ws, taken):
         keeper.keep([CATS])
         hosts.append((arguments(launcher)["--host"], arguments(launcher)["--port"]))
     first_free = ("127.0.0.2", str(taken))
+    assert ws.services.deploy("cats", "small", "here").scoring_uri is None
     assert hosts == [("127.0.0.2", "4000")] * 2 + [first_free] * 2 + [("127.0.0.1", "0")]
     assert keeper.problem == "Front door ended with status 1: log of front-door"
     launcher.answering[FRONT_DOOR] = Ports(5000, 5001)

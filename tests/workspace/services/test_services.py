@@ -171,10 +171,10 @@ def test_waiting_ends_with_the_time_or_with_a_state_that_stays(ws):
 def test_the_address_is_that_of_the_front_door_once_it_answers(ws, host, port, uri):
     ws.services.deploy("one", "small", "here")
     with ws.store.transaction() as database:
-        database.execute("INSERT INTO front_door VALUES (1, '', ?, ?, 8501, 0)", (host, port))
+        database.execute("INSERT INTO front_door VALUES (1, '', ?, ?, 8501, 0, 0)", (host, port))
     assert ws.services.get("one").scoring_uri is None
     with ws.store.transaction() as database:
-        database.execute("UPDATE front_door SET ready = 1")
+        database.execute("UPDATE front_door SET known = 1")
     service = ws.services.get("one")
     assert (service.scoring_uri, service.rest_uri) == (uri, f"http://{host}:8501/")
 
