@@ -10,6 +10,8 @@ add_library(engine STATIC
   ${here}/device/thread_pool.cc
   ${here}/device/transfer.cc
   ${here}/host/gather.cc
+  ${here}/host/pictures.cc
+  ${here}/host/pictures_portable.cc
   ${here}/numerics/blocks.cc
   ${here}/numerics/inputs.cc
   ${here}/numerics/maps.cc)
@@ -28,8 +30,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_sources(engine PRIVATE
-    ${here}/device/kernels_avx2.cc ${here}/device/kernels_avx512vnni.cc ${here}/numerics/blocks_avx2.cc)
-  set_source_files_properties(${here}/device/kernels_avx2.cc ${here}/numerics/blocks_avx2.cc PROPERTIES COMPILE_OPTIONS "${kernel_flags};-mavx2")
+    ${here}/device/kernels_avx2.cc ${here}/device/kernels_avx512vnni.cc ${here}/host/pictures_avx2.cc
+    ${here}/numerics/blocks_avx2.cc)
+  set_source_files_properties(
+    ${here}/device/kernels_avx2.cc ${here}/host/pictures_avx2.cc ${here}/numerics/blocks_avx2.cc
+    PROPERTIES COMPILE_OPTIONS "${kernel_flags};-mavx2")
   set_source_files_properties(${here}/device/kernels_avx512vnni.cc PROPERTIES COMPILE_OPTIONS
     "${kernel_flags};-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni;-mprfchw;-mprefer-vector-width=512")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
@@ -38,5 +43,6 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
     "${kernel_flags};-march=armv8.2-a+dotprod")
 endif()
 set_source_files_properties(
-  ${here}/device/kernels_portable.cc ${here}/device/transfer.cc ${here}/numerics/blocks.cc ${here}/numerics/inputs.cc
+  ${here}/device/kernels_portable.cc ${here}/device/transfer.cc ${here}/host/pictures.cc
+  ${here}/host/pictures_portable.cc ${here}/numerics/blocks.cc ${here}/numerics/inputs.cc
   PROPERTIES COMPILE_OPTIONS "-O3")

@@ -98,6 +98,7 @@ std::vector<std::string> instruction_sets() {
 NB_MODULE(_native, m) {
   m.def("instruction_sets", &instruction_sets);
   bind_host(m);
+  bind_pictures(m);
   nb::class_<LoadedProgram>(m, "Program")
       .def(nb::init<const std::map<int, std::tuple<std::string, Fields>>&, ByteArray, size_t,
                     const std::map<std::string, size_t>&, ByteArray, const std::string&, int>(),

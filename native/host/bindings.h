@@ -5,5 +5,6 @@
 namespace gatecast {
 
 void bind_host(nanobind::module_& m);
+void bind_pictures(nanobind::module_& m);
 
 }  // namespace gatecast

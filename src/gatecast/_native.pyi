@@ -18,6 +18,29 @@ def encode(
     exponents: _Bytes,
 ) -> bool: ...
 def take_inputs(values: _Values, results: _Values) -> bool: ...
+def resize_legacy(
+    pixels: _Bytes,
+    height: int,
+    width: int,
+    top: int,
+    left: int,
+    steps: Sequence[Sequence[float]],
+    reversed: bool,
+    image: _Values,
+    portable: bool = False,
+) -> None: ...
+def resize_antialiased(
+    pixels: _Bytes,
+    height: int,
+    width: int,
+    top: int,
+    left: int,
+    table: _Values,
+    reversed: bool,
+    image: _Values,
+    portable: bool = False,
+) -> None: ...
+def look_up(pixels: _Bytes, table: _Values, reversed: bool, image: _Values) -> None: ...
 
 class Gather:
     def __init__(self, table: npt.NDArray[np.int32], counts: Sequence[int], source: int) -> None: ...
