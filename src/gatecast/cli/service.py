@@ -245,7 +245,8 @@ def _failure(workspace: Workspace, service: Service, timeout: float) -> Workspac
     for line in workspace.services.logs(service, LOG_LINES).splitlines():
         say(f"  {line}")
     if service.state is ServiceState.TRANSITIONING:
-        text = f"Service {service.name} must be healthy within {timeout:.3g} s, but is not: {service.reason}"
+        so_far = f": {service.reason}" if service.reason else ""
+        text = f"Service {service.name} must be healthy within {timeout:.3g} s, but is not{so_far}"
         return WorkspaceError(text, hint=f"It goes on: `gatecast service show {service.name}`.")
     return WorkspaceError(
         f"Service {service.name} must be healthy, but is {service.state}: {service.reason}",
