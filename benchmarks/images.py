@@ -3,9 +3,9 @@
     python benchmarks/images.py [--picture FILE] [--rounds 200] [--json]
 
 Each preprocessing of 224 x 224 pixels, on a 500 x 375 JPEG (a synthetic one unless told otherwise). The two
-take turns; what is printed are medians and best times in milliseconds, the median of the rounds' ratios and its
-quartiles, and what the decoder takes of ours. Pillow's way is what one would write with it: open, resize, crop,
-arithmetic in NumPy. For the legacy resize, which Pillow has not, it is the same arithmetic in NumPy.
+take turns; what is printed are medians and best times in milliseconds, the median of the rounds' ratios and
+its quartiles, and what the decoder takes of ours. Pillow's way is what one would write with it: open, resize,
+crop, arithmetic in NumPy. For the legacy resize, which Pillow has not, it is the same arithmetic in NumPy.
 """
 
 import argparse
