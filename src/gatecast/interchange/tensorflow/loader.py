@@ -1,7 +1,9 @@
 """TensorFlow to Graph: freeze, take the image stage off, convert the rest to ONNX, read that."""
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,11 @@ def load(
     UnsupportedError
         It holds nodes that Gatecast has no layer for, or an image stage it cannot say; all are listed.
     """
-    source = read_source(Path(path))
+    with _quiet():
+        return _loaded(read_source(Path(path)), inputs, outputs)
+
+
+def _loaded(source: Source, inputs: str | Sequence[str] | None, outputs: str | Sequence[str] | None) -> Graph:
     names = Names(source, Nodes(source.graph_def))
     cut = _cut(source, names, listed(inputs), listed(outputs))
     entries = {name: _entry(cut, name, number) for number, name in enumerate(cut.inputs)}
@@ -67,6 +73,18 @@ def load(
     }
     graph = from_onnx(model, layouts)
     return replace(graph, interface=_interface(graph, cut, entries, names))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without TensorFlow's advice to write for version 2: graphs of version 1 are what is read here."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
+import tensorflow as tf
+
 from gatecast.errors import NotFoundError
 
 from ..selection import match_name
@@ -57,12 +59,14 @@ class Names:
         return tuple(text for text in dict.fromkeys(known) if text != name)
 
     def _ends(self) -> list[str]:
-        """Nodes that no other reads, and that make something."""
-        skipped = ("NoOp", "Assert", "Const", "Placeholder")
+        """Nodes that make float32 tensors of an input, and that no other reads."""
+        starts = [name for name, node in self.nodes.by_name.items() if node.op == "Placeholder"]
         return [
-            n
-            for n, readers in self.nodes.readers.items()
-            if not readers and self.nodes.by_name[n].op not in skipped
+            name
+            for name in sorted(self.nodes.descendants(starts) - set(starts))
+            if not self.nodes.readers[name]
+            and self._holds(f"{name}:0")
+            and self.nodes.tensors.dtype(f"{name}:0") == tf.float32
         ]
 
     def _resolved(self, side: str, names: Sequence[str], keys: Mapping[str, str]) -> dict[str, str]:
