@@ -359,12 +359,27 @@ def test_while_a_writer_is_at_work_nothing_is_collected_and_later_it_is(ws):
     assert os.listdir(ws.store.root / "tmp") == []
 
 
+def test_a_delete_that_died_before_it_collected_is_finished_later(ws, tmp_path, monkeypatch):
+    (tmp_path / "x").touch()
+    model = ws.models.register("x", tmp_path / "x")
+    with monkeypatch.context() as patch:
+        patch.setattr("gatecast.workspace.blobs.Blobs.collect", lambda self: [])
+        ws.models.delete(model)
+    blob = ws.store.blobs.path(model.digest)
+    assert blob.exists()
+    Workspace.open(ws.folder)
+    assert not blob.exists()
+
+
 def test_a_create_that_died_is_cleaned_up(tmp_path, dead):
     left = tmp_path / f".gatecast.{dead}-0a"
     left.mkdir()
     mine = tmp_path / f".gatecast.{Process.current()}-0a"
     mine.mkdir()
     Workspace.create(tmp_path)
+    assert not left.exists()
+    left.mkdir()
+    Workspace.open(tmp_path)
     assert not left.exists()
     assert mine.exists()
 
