@@ -235,6 +235,19 @@ def test_operations_are_shown_waited_for_and_cancelled(run, here):
     assert "error: Operation convert of fashion:1 cancelled: Operation was cancelled" in err
 
 
+def test_interrupting_the_wait_leaves_the_conversion_running(run, here, monkeypatch):
+    def interrupt(self, operation, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gatecast.workspace.operations.Operations.wait", interrupt)
+    status, out, err = run("convert", "fashion")
+    monkeypatch.undo()
+    (operation,) = here.operations.list()
+    assert (status, out) == (130, "")
+    assert f"goes on: `gatecast operation wait {operation.id}` waits" in err
+    assert here.operations.wait(operation, timeout=60).result == "fashion.1.accelonnx:1"
+
+
 def test_convert_as_json(run, here):
     found = json.loads(run("convert", "fashion", "--json")[1])
     assert (found["state"], found["subject"]) == ("Succeeded", "fashion:1")

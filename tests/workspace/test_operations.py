@@ -184,6 +184,14 @@ def test_a_worker_that_dies_is_noticed_while_one_waits(ws, kind):
     assert ended.state is State.FAILED
 
 
+def test_a_worker_that_comes_too_late_does_nothing(ws, capsys):
+    identity = inserted(ws)
+    ws.operations.cancel(ws.operations.get(identity))
+    assert worker.main([str(ws.folder), identity]) == 1
+    assert f"Operation {identity} must not have started, but is Cancelled" in capsys.readouterr().out
+    assert worker.main([str(ws.folder / "none"), identity]) == 1
+
+
 def test_a_worker_that_cannot_be_started_is_a_failure(ws, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     started = ws.operations.start("convert", "net:1", {})

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ PATIENCE_S = 5.0
 
 _workers: list[subprocess.Popen[bytes]] = []
 """Those that this process has started, so that it can take note of their end."""
+
+_workers_lock = threading.Lock()
 
 
 class State(StrEnum):
@@ -117,7 +120,8 @@ class Operations:
         except OSError as error:
             self.fail(identity, f"Worker cannot be started: {error.strerror or error}")
             return self.get(identity)
-        _workers.append(worker)
+        with _workers_lock:
+            _workers.append(worker)
         with self._store.transaction() as database:
             database.execute(
                 "UPDATE operations SET process = ? WHERE id = ? AND state = ?",
@@ -254,8 +258,8 @@ def _row(database: sqlite3.Connection, identity: str) -> sqlite3.Row:
 
 
 def _is_alive(text: str) -> bool:
-    for worker in [worker for worker in _workers if worker.poll() is not None]:
-        _workers.remove(worker)
+    with _workers_lock:
+        _workers[:] = [worker for worker in _workers if worker.poll() is None]
     process = Process.from_text(text)
     return process is not None and process.is_alive()
 

@@ -30,8 +30,12 @@ KINDS = {
 def main(arguments: Sequence[str]) -> int:
     """Run an operation; the exit status is 0 if it succeeded."""
     folder, identity = arguments
-    workspace = Workspace.open(folder)
-    operation = workspace.operations.claim(identity)
+    try:
+        workspace = Workspace.open(folder)
+        operation = workspace.operations.claim(identity)
+    except GatecastError as error:
+        say(str(error))
+        return 1
     say(f"Gatecast {__version__}, workspace {workspace.name}: {operation.kind} {operation.subject}")
     for key, value in operation.request.items():
         say(f"  {key} = {value}")
