@@ -206,10 +206,13 @@ def random_case(kind, seed):
     return instruction, filled(rng, formats, weight_format), formats, weight_format
 
 
-@pytest.mark.parametrize(
-    "seeds", [(0,), pytest.param(range(1, 7), marks=pytest.mark.slow)], ids=["one", "one-after-another"]
-)
-@pytest.mark.parametrize("kind", CASES)
+SEEDS = {"convolve": (2, 3, 5, 6, 22, 56), "pool": range(1, 7), "map": range(1, 7)}
+"""Those of `convolve` are small, and have partial sums in and out, groups, float32, all of the epilogue."""
+ONE = [pytest.param(kind, (0,), id=kind) for kind in CASES]
+MORE = [pytest.param(kind, SEEDS[kind], id=f"{kind}s", marks=pytest.mark.slow) for kind in CASES]
+
+
+@pytest.mark.parametrize(("kind", "seeds"), ONE + MORE)
 def test_random_instructions(simulate, kind, seeds):
     """Every word of both memories is compared, those beside the results too. Other users take turns."""
     engine = Engine(UNIT[kind])
