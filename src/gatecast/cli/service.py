@@ -142,11 +142,20 @@ def list_(tags: Filter, properties: Filter, workspace: Workspace, json_: bool) -
 
 @command.command()
 @click.argument("name")
+@click.option("--uri", is_flag=True, help="Print only the address, for scripts.")
 @records.workspace
 @options.as_json
-def show(name: str, workspace: Workspace, json_: bool) -> None:
+def show(name: str, uri: bool, workspace: Workspace, json_: bool) -> None:
     """Show a service and its replicas."""
     service = workspace.services.get(name)
+    if uri:
+        if service.scoring_uri is None:
+            raise WorkspaceError(
+                f"Service {name} must have an address, but is {service.state}",
+                hint=f"`gatecast service show {name}` tells how far it is.",
+            )
+        print_text(service.scoring_uri)
+        return
     replicas = workspace.services.replicas(service)
     if json_:
         print_json(records.plain(service, replica_list=[records.plain(replica) for replica in replicas]))
