@@ -78,6 +78,12 @@ class FrontDoorKeeper:
         row = self._row()
         return Process.from_text(row["process"]) if row else None
 
+    @property
+    def rest_address(self) -> str | None:
+        """Where it answers over REST, as HOST:PORT; None if it does not."""
+        row = self._row()
+        return f"{row['host']}:{row['rest_port']}" if row and row["ready"] else None
+
     def keep(self, services: Sequence[RoutedService]) -> bool:
         """Do the next step for a front door before these services; return whether it answers."""
         self._write(services)

@@ -17,8 +17,9 @@ from gatecast import __version__
 from gatecast.errors import GatecastError
 
 from .front_door_keeper import FrontDoorKeeper, RoutedService
-from .launching import Launcher, bound_log, send
+from .launching import FRONT_DOOR, Launcher, bound_log, send
 from .planning import ReplicaState, ServiceState
+from .probing import Prober
 from .process import Process
 from .replicas import Replica
 from .service_keeper import ServiceKeeper
@@ -44,6 +45,7 @@ class Supervisor:
         launcher = Launcher(workspace.store)
         self._services = ServiceKeeper(workspace, launcher)
         self._door = FrontDoorKeeper(workspace.store, launcher)
+        self._prober = Prober()
         self._logs_at = 0.0
         self.known: set[Process] = set()
         self._services.adopt()
@@ -62,6 +64,7 @@ class Supervisor:
             else:
                 self._services.judge(service, answers, self._door.problem)
         self._bound_logs()
+        self._kill_silent()
         door, replicas = self._door.process, self._services.replicas()
         self.known = {process for process in (door, *(replica.process for replica in replicas)) if process}
         settled = all(service["state"] == ServiceState.HEALTHY for service in services)
@@ -79,6 +82,19 @@ class Supervisor:
             return False
         replicas = self._services.replicas()
         return self._door.keep([_routed(service, replicas) for service in kept])
+
+    def _kill_silent(self) -> None:
+        """Kill what runs and does not answer; that it has ended is seen at the next look."""
+        probed = {
+            replica.name: (replica.rest_address, replica.process) for replica in self._services.replicas()
+        }
+        if (door := self._door.rest_address) is not None:
+            probed[FRONT_DOOR] = (door, self._door.process)
+        for name in self._prober.silent() & probed.keys():
+            if process := probed[name][1]:
+                logger.warning("%s does not answer; killing process %s", name, process.pid)
+                send(process, signal.SIGKILL)
+        self._prober.watch({name: address for name, (address, _) in probed.items() if address})
 
     def _bound_logs(self) -> None:
         if time.monotonic() - self._logs_at > LOGS_EVERY_S:

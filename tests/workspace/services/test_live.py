@@ -5,6 +5,7 @@ The tests of this module share one workspace and run in order; each leaves its s
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -92,7 +93,7 @@ PICTURE = np.linspace(-1, 1, 28 * 28, dtype=np.float32).reshape(1, 28, 28, 1)
 
 
 def ask(of):
-    scores = of.predict({"images": PICTURE}, timeout=20)["probabilities"]
+    scores = of.predict({"images": PICTURE}, timeout=WAIT_S)["probabilities"]
     assert scores.shape == (1, 10)
     return scores
 
@@ -292,13 +293,30 @@ def test_two_supervisors_do_not_run(live, service):
     assert len(supervision.supervisors(live.store)) == 1
 
 
+@pytest.mark.slow
+def test_a_replica_that_hangs_is_ended_and_replaced(live, service):
+    """The supervisor asks 3 times for 3 s; the calls that the replica has are made again on another."""
+    victim = max(replicas(live))
+    process = replicas(live)[victim].process
+    os.kill(process.pid, signal.SIGSTOP)
+    with under_load(service, callers=3):
+        eventually(lambda: victim not in replicas(live), "the end of what hangs")
+        eventually(lambda: live.services.get("clothes").ready == 2, "another replica")
+
+
 def test_a_deleted_service_leaves_nothing_running(live, service):
-    """The last test: nothing runs afterwards."""
     live.services.delete(service)
     assert live.services.list() == []
     assert live.services.replicas() == []
     eventually(lambda: Launcher(live.store).found() == {}, "the end of all processes")
     eventually(lambda: supervision.supervisors(live.store) == [], "the end of the supervisor")
     assert list(live.store.run.glob("ready/*")) == []
-    live.images.delete(live.images.get("fashion", 1))
-    live.computes.delete(live.computes.get("here"))
+
+
+def test_when_the_folder_is_gone_all_ends(live, deployed):
+    """The last test."""
+    service = healthy(live, live.services.deploy("again", "fashion:1", "here"))
+    known = [door(live), *(replica.process for replica in live.services.replicas(service))]
+    known += supervision.supervisors(live.store)
+    shutil.rmtree(live.folder)
+    eventually(lambda: not any(process.is_alive() for process in known), "the end of all processes")
