@@ -15,7 +15,7 @@ PYTEST_OPTIONS ?=
 TORCH  ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs rtl-resnet20 place sanitize lock clean
+.PHONY: help demo test check format docs workflow seeds rtl-resnet20 place sanitize neon clang lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /make \1|/' | column -t -s '|'
@@ -40,6 +40,12 @@ format: $(VENV)/installed-test ## Lay the code out, and mend what ruff can mend
 docs: $(VENV)/installed-test ## Make docs/reference/cli.md anew from the commands
 	$(BIN)/python -m gatecast.cli.reference docs/reference/cli.md
 
+workflow: $(VENV)/installed ## Show register, convert, image, deploy, predict, clean up, on this machine
+	@$(BIN)/python examples/walk.py docs/guides/workflow.md
+
+seeds: $(VENV)/installed-test ## Run the document that the service came from; needs GATECAST_DOCUMENTS, GATECAST_TEST_DATA
+	$(BIN)/python -m pytest -q tests/end_to_end/test_document.py --forbid-skips
+
 rtl-resnet20: $(VENV)/installed-test ## ResNet-20 on the simulated NPU, against the reference device; needs Verilator
 	$(BIN)/python benchmarks/rtl_resnet20.py
 
@@ -54,6 +60,20 @@ sanitize: $(VENV)/installed-test ## Test the C++ extension with AddressSanitizer
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc $(BIN)/python -m pytest -q -m "not slow" \
 	  tests/devices tests/numerics tests/conformance/test_software.py $(PYTEST_OPTIONS) || status=$$?; \
 	$(INSTALL) -e . && exit $$status
+
+# The engine replays Programs of the conformance suite; all bytes must be the reference device's.
+replay = cmake -S native/tests -B build/$@ $(1) >/dev/null && cmake --build build/$@ && \
+  $(BIN)/python native/tests/write_cases.py build/$@/cases
+
+neon: $(VENV)/installed-test ## Test the NEON kernels under qemu; needs cmake, g++-aarch64-linux-gnu, qemu-user-static
+	$(call replay,-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_EXE_LINKER_FLAGS=-static \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++)
+	qemu-aarch64-static -cpu max build/$@/replay build/$@/cases/*.case
+	qemu-aarch64-static -cpu cortex-a53 build/$@/replay build/$@/cases/*.case  # has no SDOT
+
+clang: $(VENV)/installed-test ## Test the engine as clang compiles it; needs cmake and clang
+	$(call replay,-DCMAKE_CXX_COMPILER=clang++)
+	build/$@/replay build/$@/cases/*.case
 
 lock: ## Resolve pyproject.toml anew into the lock files; needs uv
 	$(LOCK) pyproject.toml build-requirements.in --output-file requirements.lock

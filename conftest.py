@@ -13,6 +13,7 @@ SUITES = {"tiny": 0, "conformance": 2, "end_to_end": 3, "hardware": 4}
 
 EXPECTED_SKIPS: dict[str, Callable[[], bool]] = {
     "GATECAST_TEST_DATA is not set": lambda: not os.environ.get("GATECAST_TEST_DATA"),
+    "GATECAST_DOCUMENTS is not set": lambda: not os.environ.get("GATECAST_DOCUMENTS"),
     "needs the network": lambda: True,
     "no IPv6 loopback": lambda: True,  # containers often have none
 }

@@ -8,7 +8,7 @@
 
 #include "device/processor.h"
 #include "device/program.h"
-#include "numerics/blocks.h"
+#include "host/bindings.h"
 
 namespace nb = nanobind;
 using namespace gatecast;
@@ -93,30 +93,12 @@ std::vector<std::string> instruction_sets() {
   return names;
 }
 
-using Pixels = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using Mantissas = nb::ndarray<int8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-using Exponents = nb::ndarray<uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
-int64_t encode(Pixels values, const std::vector<int>& counts, int bits, Mantissas mantissas, Exponents exponents) {
-  size_t channels = 0;
-  for (const int count : counts) {
-    if (count < 0 || count > kBlock) throw nb::value_error("a block holds 0 to 32 channels");
-    channels += size_t(count);
-  }
-  const size_t pixels = values.shape(0), blocks = counts.size();
-  if (values.shape(1) != channels || mantissas.shape(0) != pixels || mantissas.shape(1) != blocks ||
-      mantissas.shape(2) != size_t(kBlock) || exponents.shape(0) != pixels || exponents.shape(1) != blocks)
-    throw nb::value_error("shapes must be [P, C], [P, B, 32] and [P, B]");
-  if (bits < 4 || bits > 8) throw nb::value_error("bits must lie in 4..8");
-  nb::gil_scoped_release release;
-  return encode_pixels(values.data(), int64_t(pixels), counts, bits, mantissas.data(), exponents.data());
-}
-
 }  // namespace
 
 NB_MODULE(_native, m) {
   m.def("instruction_sets", &instruction_sets);
-  m.def("encode", &encode, nb::arg("values"), nb::arg("counts"), nb::arg("bits"), nb::arg("mantissas"), nb::arg("exponents"));
+  bind_host(m);
+  bind_pictures(m);
   nb::class_<LoadedProgram>(m, "Program")
       .def(nb::init<const std::map<int, std::tuple<std::string, Fields>>&, ByteArray, size_t,
                     const std::map<std::string, size_t>&, ByteArray, const std::string&, int>(),

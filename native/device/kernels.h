@@ -85,6 +85,6 @@ struct Kernels {
   void (*elementwise)(const Elementwise&, int first_row, int last_row);
 };
 
-extern const Kernels kPortable, kAvx2, kAvx512Vnni;
+extern const Kernels kPortable, kAvx2, kAvx512Vnni, kNeon;
 
 }  // namespace gatecast

@@ -23,7 +23,7 @@ PackedPanels WeightMemory::packed(int64_t address, int64_t count) {
   for (int64_t n = 0; n < count; ++n) panels[n] = held_.at(size_t(address + n) % wrap_);
   PackedPanels& found = packed_[panels];
   if (!found) {
-    auto made = std::make_shared<Panels>(Buffer<uint8_t>(panels.size() * kPanelBytes), 0);
+    auto made = std::make_shared<Panels>(Panels{Buffer<uint8_t>(panels.size() * kPanelBytes), 0});
     for (size_t n = 0; n < panels.size(); ++n)
       made->channels = std::max(made->channels, pack(panels[n], made->bytes.data() + n * kPanelBytes));
     packed_bytes_ += made->bytes.size();

@@ -1,5 +1,10 @@
 #include "processor.h"
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace gatecast {
 
 std::vector<const Kernels*> kernels_of_this_processor() {
@@ -10,6 +15,8 @@ std::vector<const Kernels*> kernels_of_this_processor() {
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
     found.push_back(&kAvx512Vnni);
   if (__builtin_cpu_supports("avx2")) found.push_back(&kAvx2);
+#elif defined(__aarch64__)
+  if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) found.push_back(&kNeon);
 #endif
   found.push_back(&kPortable);
   return found;

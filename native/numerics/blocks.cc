@@ -1,65 +1,71 @@
 #include "blocks.h"
 
-#include <string.h>
-
-#include "../device/float_state.h"
+#include "encode_row.h"
 
 namespace gatecast {
 namespace {
 
-constexpr int kBlock = 32;
+class Portable {
+ public:
+  struct Block {
+    float values[kBlock];
+  };
 
-float power_of_two(int exponent) {
-  const uint32_t bits = uint32_t(exponent + 127) << 23;
-  float x;
-  memcpy(&x, &bits, 4);
-  return x;
-}
+  explicit Portable(int bits) : bits_(bits) {}
 
-// Bits of the largest magnitude.
-int32_t largest(const float* values) {
-  int32_t bits[kBlock], most = 0;
-  memcpy(bits, values, sizeof bits);
-  for (int i = 0; i < kBlock; ++i) {
-    const int32_t magnitude = bits[i] & 0x7fffffff;
-    most = magnitude > most ? magnitude : most;
+  static Block run(const float* from, int count) {
+    Block block = {};
+    memcpy(block.values, from, size_t(count) * sizeof(float));
+    return block;
   }
-  return most;
-}
 
-// False if a value is not finite.
-bool encode_block(const float* values, int bits, int8_t* mantissas, uint8_t* exponent) {
-  const int32_t most = largest(values);
-  if (most >= 0x7f800000) return false;
-  int field = most >> 23;
-  field = field < 127 - 48 ? 127 - 48 : field > 127 + 48 ? 127 + 48 : field;
-  *exponent = uint8_t(field);
-  const float inverse = power_of_two(bits - 2 - (field - 127));
-  const float limit = float((1 << (bits - 1)) - 1), magic = 0x1.8p23f;
-  for (int i = 0; i < kBlock; ++i) {
-    // Clamping first is the same, the limits being integers; adding and taking the magic number rounds to even.
-    float scaled = values[i] * inverse;
-    scaled = scaled < limit ? scaled : limit;
-    scaled = scaled > -limit ? scaled : -limit;
-    mantissas[i] = int8_t(int32_t(scaled + magic - magic));
+  static Block values(const float* from) { return run(from, kBlock); }
+
+  // Writes mantissas; the biased exponent. Bits of magnitudes are compared: the same order, and no NaN.
+  uint8_t encode(const Block& block, uint8_t* mantissas) {
+    int32_t raw[kBlock], most = 0;
+    memcpy(raw, block.values, sizeof raw);
+    for (int i = 0; i < kBlock; ++i) {
+      const int32_t magnitude = raw[i] & 0x7fffffff;
+      most = magnitude > most ? magnitude : most;
+    }
+    largest_ = most > largest_ ? most : largest_;
+    const int field = most >> 23, exponent = field < kLowest ? kLowest : field > kHighest ? kHighest : field;
+    const float inverse = inverse_step(exponent), limit = float((1 << (bits_ - 1)) - 1), magic = 0x1.8p23f;
+    for (int i = 0; i < kBlock; ++i) {
+      // Clamping first is the same, the limits being integers; adding and taking the magic number rounds to even.
+      float scaled = block.values[i] * inverse;
+      scaled = scaled < limit ? scaled : limit;
+      scaled = scaled > -limit ? scaled : -limit;
+      mantissas[i] = uint8_t(int8_t(int32_t(scaled + magic - magic)));
+    }
+    return uint8_t(exponent);
   }
-  return true;
-}
+
+  int32_t largest() const { return largest_; }
+
+ private:
+  float inverse_step(int exponent) const {
+    const uint32_t field = uint32_t(bits_ - 2 + 254 - exponent) << 23;
+    float x;
+    memcpy(&x, &field, 4);
+    return x;
+  }
+
+  int bits_;
+  int32_t largest_ = 0;
+};
 
 }  // namespace
 
-int64_t encode_pixels(const float* values, int64_t pixels, const std::vector<int>& counts, int bits, int8_t* mantissas,
-                      uint8_t* exponents) {
-  const FloatState state;
-  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
-    for (const int count : counts) {
-      float block[kBlock] = {};
-      memcpy(block, values, size_t(count) * sizeof(float));
-      if (!encode_block(block, bits, mantissas, exponents)) return pixel;
-      values += count, mantissas += kBlock, ++exponents;
-    }
-  }
-  return -1;
+bool encode_row_portable(const BlockRow& row) { return encode_row_by<Portable>(row); }
+
+bool encode_row(const BlockRow& row) {
+#if defined(__x86_64__)
+  static const bool avx2 = __builtin_cpu_supports("avx2");
+  if (avx2) return encode_row_avx2(row);
+#endif
+  return encode_row_portable(row);
 }
 
 }  // namespace gatecast

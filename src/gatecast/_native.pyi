@@ -1,4 +1,4 @@
-"""The C++ extension of native/: kernels of the software device, and blocks."""
+"""The C++ extension of native/: kernels of the software device, and what the host does."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,15 +6,46 @@ import numpy as np
 import numpy.typing as npt
 
 _Bytes = npt.NDArray[np.uint8]
+_Values = npt.NDArray[np.float32]
 
 def instruction_sets() -> list[str]: ...
 def encode(
-    values: npt.NDArray[np.float32],
+    values: _Values,
     counts: Sequence[int],
     bits: int,
-    mantissas: npt.NDArray[np.int8],
+    bounded: bool,
+    mantissas: _Bytes,
     exponents: _Bytes,
-) -> int: ...
+) -> bool: ...
+def take_inputs(values: _Values, results: _Values) -> bool: ...
+def resize_legacy(
+    pixels: _Bytes,
+    height: int,
+    width: int,
+    top: int,
+    left: int,
+    steps: Sequence[Sequence[float]],
+    reversed: bool,
+    image: _Values,
+    portable: bool = False,
+) -> None: ...
+def resize_antialiased(
+    pixels: _Bytes,
+    height: int,
+    width: int,
+    top: int,
+    left: int,
+    table: _Values,
+    reversed: bool,
+    image: _Values,
+    portable: bool = False,
+) -> None: ...
+def look_up(pixels: _Bytes, table: _Values, reversed: bool, image: _Values) -> None: ...
+
+class Gather:
+    def __init__(self, table: npt.NDArray[np.int32], counts: Sequence[int], source: int) -> None: ...
+    def copy(self, source: _Values, result: _Values) -> None: ...
+    def encode(self, source: _Values, bits: int, mantissas: _Bytes, exponents: _Bytes) -> bool: ...
 
 class Program:
     def __init__(

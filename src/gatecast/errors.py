@@ -11,6 +11,9 @@ GatecastError
 ├── RequestError        the inputs of one run do not match the signature: the caller's mistake
 │   └── ImageError      bytes that are no picture that can be decoded
 ├── NotFoundError       a name that is not known: model, version, network, preprocessing, label
+├── WorkspaceError      a workspace that is none, is damaged, or is asked for what it cannot do
+│   ├── ConflictError   what is there already, or is in use
+│   └── CapacityError   a service that does not fit on its compute
 ├── DownloadError       a file that could not be fetched, or not as published
 └── ServingError        a server that cannot start, or an answer that did not come
 
@@ -95,6 +98,24 @@ class NotFoundError(GatecastError, LookupError):
     """A name that is not known."""
 
     default_hint = "Check the spelling of the name."
+
+
+class WorkspaceError(GatecastError):
+    """A workspace that is none, is damaged, or is asked for what it cannot do."""
+
+    default_hint = "`gatecast workspace show` says which workspace is used, and what is in it."
+
+
+class ConflictError(WorkspaceError):
+    """What is there already, or is in use."""
+
+    default_hint = "Choose another name, or delete what is there or uses it."
+
+
+class CapacityError(WorkspaceError):
+    """A service that does not fit on its compute: nodes, or memory."""
+
+    default_hint = "Delete a service, ask for fewer replicas, or make a compute with more nodes."
 
 
 class DownloadError(GatecastError):

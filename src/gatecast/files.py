@@ -42,10 +42,10 @@ def _replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Put the folder's entry on the disk too, so that a power cut cannot bring the old name back."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -325,3 +325,29 @@ def test_the_hint_of_the_server_is_the_hint_of_the_error(code):
         with pytest.raises(GatecastError) as error:
             client.predict({"images": [b"a"]})
     assert error.value.hint == "Try a cat."
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "target", "ssl"),
+    [
+        ("http://127.0.0.2/", None, "127.0.0.2:80", False),
+        ("http://127.0.0.1:8512/", None, "127.0.0.1:8512", False),
+        ("http://host", 90, "host:90", False),
+        ("https://host/", None, "host:443", True),
+        ("https://[::1]:90/", None, "[::1]:90", True),
+    ],
+)
+def test_an_address_may_be_that_of_a_service(monkeypatch, address, port, target, ssl):
+    made = {}
+    monkeypatch.setattr(
+        "gatecast.client.client.GrpcTransport",
+        lambda *given: made.update(target=given[0], ssl=given[1] is not None),
+    )
+    PredictionClient(address, port)
+    assert made == {"target": target, "ssl": ssl}
+
+
+@pytest.mark.parametrize("address", ["ftp://host/", "http://host/v1/models", "http://"])
+def test_an_address_with_more_than_a_server_is_refused(address):
+    with pytest.raises(ServingError, match="Address must be"):
+        PredictionClient(address)

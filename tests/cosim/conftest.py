@@ -4,10 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gatecast.cosim import RtlDevice
+from gatecast.cosim import RtlDevice, build
 from gatecast.isa import Instruction, Port, Program, Section, View, architecture
 
 STUB = Path(__file__).parent / "stub.v"
+
+
+@pytest.fixture(autouse=True)
+def quick_build(monkeypatch):
+    """The stand-in for the NPU runs for a few hundred cycles: to optimise it takes longer than they do."""
+    monkeypatch.setattr(build, "_OPTIMISATION", "OPT_FAST=-O0 OPT_GLOBAL=-O0")
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,10 @@ def named_lines(text: str) -> list[str]:
 def faults(line: str) -> list[str]:
     """Return what of a command line does not exist."""
     words = shlex.split(line.replace("…", ""))
-    if " ".join(words) in GROUPS or words[1].startswith("-"):
-        return [word for word in words[1:] if word not in ("--help", "--version", "zoo")]
+    if " ".join(words) in GROUPS:
+        return []
+    if words[1].startswith("-"):
+        return [word for word in words[1:] if word not in ("--help", "--version")]
     name = " ".join(words[:3]) if " ".join(words[:2]) in GROUPS else " ".join(words[:2])
     if name not in COMMANDS:
         return [name]

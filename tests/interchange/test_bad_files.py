@@ -29,7 +29,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_a_folder(tmp_path):
-    with pytest.raises(FileError, match="must be readable: Is a directory"):
+    with pytest.raises(FileError, match="must hold a SavedModel or one ONNX file, not 0 ONNX files"):
         load(tmp_path)
 
 

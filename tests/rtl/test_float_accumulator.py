@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gatecast.rtl.float_accumulator import PIPELINES, FloatAccumulator
+from gatecast.rtl.float_accumulator import PIPELINES, FloatAccumulator, sum_value
 
 SLOTS = 16
 
@@ -55,11 +55,6 @@ def steps(unit, seed, count):
         slot = (slot + 1) % max(unit.latency, 2)
 
 
-def value(code):
-    significand = (code & (1 << 26) - 1) - ((code >> 25 & 1) << 26)
-    return np.float32(significand * 2.0 ** ((code >> 26) - 150))
-
-
 @pytest.mark.parametrize("latency", PIPELINES)
 def test_each_sum_equals_numpy(simulate, latency):
     unit = FloatAccumulator(latency, SLOTS)
@@ -84,4 +79,4 @@ def test_each_sum_equals_numpy(simulate, latency):
 
     simulate(unit, bench, deadline=len(fed) + 100)
     expected = [step[5] for step in fed if step[0]]
-    assert [value(code).tobytes() for code in found] == [total.tobytes() for total in expected]
+    assert [sum_value(code).tobytes() for code in found] == [total.tobytes() for total in expected]

@@ -5,9 +5,8 @@ import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 
-from gatecast.devices.reference.device import execute
-from gatecast.devices.reference.memory import Memory
-from gatecast.isa import FORMAT_NAMES, Instruction, Program, View, architecture, encode
+from gatecast.devices.reference import Memory
+from gatecast.isa import FORMAT_NAMES, Instruction, Program, View, architecture, encode, sum_steps
 from gatecast.numerics import FORMATS
 from gatecast.rtl.block_dot import BLOCK_BITS
 from gatecast.rtl.instructions import unit_words
@@ -164,7 +163,8 @@ VIEWS = {
 }
 
 
-async def fill(ctx, engine, memory, formats, weight_format):
+async def fill(ctx, engine, instruction, memory, formats, weight_format):
+    """Write all of both memories, and the panels that the instruction takes."""
     for address, (mantissas, exponent) in enumerate(zip(memory.mantissas, memory.exponents, strict=True)):
         code = aligned(mantissas, exponent, formats[address // REGION])
         ctx.set(engine.blocks.data[address], code)
@@ -172,7 +172,8 @@ async def fill(ctx, engine, memory, formats, weight_format):
         ctx.set(engine.words.data[address], int.from_bytes(word.tobytes(), "little"))
     if not hasattr(engine.unit, "written"):
         return
-    for panel, channel in np.ndindex(24, 32):
+    for number, channel in np.ndindex(sum_steps(instruction) * instruction.out_blocks, 32):
+        panel = (instruction.weights + number) % 24
         code = aligned(memory.panels[panel, channel], memory.panel_exponents[panel, channel], weight_format)
         place = {"enable": 1, "lane": channel % 4, "address": panel * 8 + channel // 4, "block": code}
         ctx.set(engine.unit.written, place)
@@ -193,9 +194,8 @@ async def run(ctx, engine, instruction, words, stall):
     await ctx.tick().repeat(2)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 5))])
-@pytest.mark.parametrize("kind", CASES)
-def test_random_instructions(simulate, kind, seed):
+def random_case(kind, seed):
+    """An instruction, memories for it, and the formats of their regions and of the weights."""
     rng = np.random.default_rng(100 + seed)
     instruction = Instruction(kind, **CASES[kind](rng))
     formats = ["bfp8"] * 4
@@ -203,19 +203,32 @@ def test_random_instructions(simulate, kind, seed):
         formats[region] = FORMAT_NAMES[getattr(instruction, name)]
     formats[2] = FORMAT_NAMES[instruction.out_format]
     weight_format = FORMAT_NAMES[instruction.weight_format] if kind == "convolve" else "bfp8"
-    memory, engine, found = filled(rng, formats, weight_format), Engine(UNIT[kind]), {}
+    return instruction, filled(rng, formats, weight_format), formats, weight_format
+
+
+SEEDS = {"convolve": (2, 3, 5, 6, 22, 56), "pool": range(1, 7), "map": range(1, 7)}
+"""Those of `convolve` are small, and have partial sums in and out, groups, float32, all of the epilogue."""
+ONE = [pytest.param(kind, (0,), id=kind) for kind in CASES]
+MORE = [pytest.param(kind, SEEDS[kind], id=f"{kind}s", marks=pytest.mark.slow) for kind in CASES]
+
+
+@pytest.mark.parametrize(("kind", "seeds"), ONE + MORE)
+def test_random_instructions(simulate, kind, seeds):
+    """Every word of both memories is compared, those beside the results too. Other users take turns."""
+    engine = Engine(UNIT[kind])
 
     async def bench(ctx):
-        await fill(ctx, engine, memory, formats, weight_format)
-        await run(ctx, engine, instruction, unit_words(UNIT[kind]), np.random.default_rng(seed))
-        found["blocks"] = [ctx.get(engine.blocks.data[a]) for a in range(128)]
-        found["words"] = [ctx.get(engine.words.data[a]) for a in range(512)]
+        for seed in seeds:
+            instruction, memory, formats, weight_format = random_case(kind, seed)
+            await fill(ctx, engine, instruction, memory, formats, weight_format)
+            await run(ctx, engine, instruction, unit_words(UNIT[kind]), np.random.default_rng(seed))
+            engine.unit.model(memory, instruction)
+            expected = [
+                aligned(m, e, formats[a // REGION])
+                for a, (m, e) in enumerate(zip(memory.mantissas, memory.exponents, strict=True))
+            ]
+            assert [ctx.get(engine.blocks.data[a]) for a in range(128)] == expected, seed
+            words = b"".join(ctx.get(engine.words.data[a]).to_bytes(16, "little") for a in range(512))
+            assert words == memory.vectors.tobytes(), seed
 
-    simulate(engine, bench, deadline=40_000)
-    execute(memory, [instruction])
-    expected = [
-        aligned(m, e, formats[a // REGION])
-        for a, (m, e) in enumerate(zip(memory.mantissas, memory.exponents, strict=True))
-    ]
-    assert found["blocks"] == expected
-    assert b"".join(word.to_bytes(16, "little") for word in found["words"]) == memory.vectors.tobytes()
+    simulate(engine, bench, deadline=40_000 * len(seeds))

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from amaranth.lib import data
 
-from gatecast.devices.reference.device import execute
-from gatecast.devices.reference.memory import Memory
+from gatecast.devices.reference import Memory
 from gatecast.isa import Instruction, Program, Section, View, architecture, encode
 from gatecast.numerics import FORMATS
 from gatecast.rtl.block_dot import BLOCK_BITS
@@ -15,8 +14,7 @@ from gatecast.rtl.weights_unit import WeightsUnit
 
 TINY, BASE = architecture("tiny"), 64
 STALLS = pytest.mark.parametrize("stall", [0.0, 0.5], ids=["free-running", "back-pressure"])
-OFTEN = ("bfp5", "float32")
-NAMES = [pytest.param(n, marks=() if n in OFTEN else pytest.mark.slow) for n in (*FORMATS, "float32")]
+NAMES = (*FORMATS, "float32")
 
 
 def external(rng, name, rows, columns, blocks):
@@ -97,7 +95,7 @@ def test_load(simulate, external_memory, name, stall):
     simulate(unit, bench, background=[*background, host.serve(unit.request, unit.response)])
     before = words_of(memory, {})
     memory.sections[Section.INPUTS] = content
-    execute(memory, [instruction])
+    unit.model(memory, instruction)
     if name == "float32":
         assert not blocks
         memory_before = reference(name)
@@ -149,7 +147,7 @@ def test_store(simulate, external_memory, name, stall):
     ports = [answers(unit.read_blocks, block), answers(unit.read_words, word)]
     simulate(unit, bench, background=[*ports, host.serve(unit.request, None)])
     memory.sections[Section.OUTPUTS] = content
-    execute(memory, [instruction])
+    unit.model(memory, instruction)
     assert host.bytes[BASE:] == memory.sections[Section.OUTPUTS].tobytes()
 
 
@@ -188,7 +186,7 @@ def test_weights_and_constants(simulate, external_memory, name, stall):
     simulate(unit, bench, background=background)
     vectors = words_of(memory, words)
     memory.sections[Section.WEIGHTS] = content
-    execute(memory, [instruction])
+    unit.model(memory, instruction)
     assert vectors.tobytes() == memory.vectors.tobytes()
     expected = {}
     for panel, channel in np.ndindex(2, 32) if name != "float32" else ():

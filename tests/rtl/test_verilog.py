@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from gatecast.cosim import Simulators
+from gatecast.cosim.build import cache_folder
 from gatecast.errors import DeviceError, NotFoundError
 from gatecast.isa import UNITS, architecture
 from gatecast.rtl import check_limits, write_verilog
@@ -14,7 +16,8 @@ TINY = architecture("tiny")
 
 @pytest.fixture(scope="module")
 def verilog():
-    return write_verilog("tiny")
+    """From the cache of device `rtl`, which knows it by all that it is made from."""
+    return Simulators(cache_folder()).verilog(TINY, write_verilog)
 
 
 def test_ports_are_those_of_the_page(verilog):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gatecast.errors import ImageError
 from gatecast.graph import Preprocessing
-from gatecast.runtime import images
+from gatecast.runtime import decoding
 from gatecast.runtime.images import decode_image
 
 RANDOM = np.random.default_rng(20240)
@@ -324,7 +324,7 @@ class TestRefusals:
                 decode_image(data, wide)
 
     def test_too_many_bytes_are_refused(self, monkeypatch):
-        monkeypatch.setattr(images, "MAX_BYTES", 100)
+        monkeypatch.setattr(decoding, "MAX_BYTES", 100)
         with pytest.raises(ImageError, match="Picture must have at most 100 bytes, not 101"):
             decode_image(bytes(101), PLAIN)
 

@@ -23,7 +23,16 @@ COMMANDS = {
     "run": "Run an artifact on files, without a server.",
     "bench": "Measure the latency of an artifact on a device.",
     "serve": "Serve an artifact over gRPC and REST, as TensorFlow Serving does.",
+    "route": "Put one address before many servers.",
     "predict": "Send pictures to a server and print the best classes.",
+    "workspace": "Make a folder a workspace, or show one.",
+    "model": "Register networks under a name and a version, and find them again.",
+    "convert": "Convert a registered network into a quantised one, in the background.",
+    "image": "Make images that serve a model, without any container tool.",
+    "operation": "Show conversions and builds: their states and logs.",
+    "compute": "Make and show computes, on which services run.",
+    "service": "Run images as services, change them, look at them, end them.",
+    "status": "Show all of a workspace: models, images, services and what runs.",
     "rtl": "Write the NPU as Verilog, and its register map.",
     "zoo": "List, fetch and describe known networks.",
     "demo": "Show the whole path, from a trained network to answers over gRPC.",
@@ -62,6 +71,8 @@ def commands() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    # Where TensorFlow is loaded, it converts: it need not announce on stderr how fast it could compute.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         result = commands.main(
             None if arguments is None else list(arguments), prog_name="gatecast", standalone_mode=False

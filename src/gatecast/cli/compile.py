@@ -23,7 +23,7 @@ LARGEST_LABELS = 1 << 22
 
 
 @click.command("compile")
-@click.argument("source", metavar="IN", type=options.FILE)
+@options.network("IN")
 @click.option("-o", "--output", required=True, metavar="X.gcast", type=options.OUTPUT, help="File to write.")
 @click.option("--target", default="software", show_default=True, help="Architecture to compile for.")
 @options.rounding
@@ -35,7 +35,7 @@ LARGEST_LABELS = 1 << 22
 @click.option("--labels", type=options.FILE, help="Text file with the name of one class a line.")
 @options.as_json
 def command(
-    source: Path,
+    network: options.Network,
     output: Path,
     target: str,
     rounding: options.Rounding,
@@ -45,15 +45,16 @@ def command(
 ) -> None:
     """Compile a network into an artifact, the file that is served.
 
-    IN is an ONNX file: a quantised one made by `gatecast quantize`, or a float network, which is quantised
-    first; with `--format float` it stays float and runs on the host. The table says what each layer costs and
-    where it runs.
+    IN is a quantised ONNX file made by `gatecast quantize`, or a float network (ONNX, a TensorFlow SavedModel
+    or a frozen graph), which is quantised first; with `--format float` it stays float and runs on the host.
+    The table says what each layer costs and where it runs.
     """
-    options.refuse_overwriting(source, [output])
+    options.refuse_overwriting(network.path, [output])
     if rounding.formats == "float":
         _refuse("first", "overrides", "target", beside="--format float")
-    with working(f"Compiling {source} for {target}"):
-        graph = with_interface(load(source), preprocess, labels)
+    with working(f"Compiling {network.path} for {target}"):
+        source = load(network.path, network.inputs, network.outputs)
+        graph = with_interface(source, preprocess, labels)
         graph = with_formats(graph, rounding)
         artifact = compile_graph(graph, target)
         artifact.save(output)

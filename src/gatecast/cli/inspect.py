@@ -31,22 +31,29 @@ _ARTIFACT = b"GCARTFCT"
 
 
 @click.command("inspect")
-@click.argument("source", metavar="FILE", type=options.FILE)
+@options.network("FILE")
 @options.as_json
-def command(source: Path, json_: bool) -> None:
+def command(network: options.Network, json_: bool) -> None:
     """Show what a network or an artifact is: signature, layers, formats, provenance.
 
-    FILE is an ONNX network or a .gcast artifact; its first bytes tell which.
+    FILE is an ONNX network, a TensorFlow SavedModel or frozen graph, or a .gcast artifact; its first bytes
+    tell which.
     """
+    if _is_artifact(network.path):
+        _inspect_artifact(network.path, Artifact.load(network.path), json_)
+    else:
+        graph = load(network.path, network.inputs, network.outputs)
+        _inspect_network(network.path, graph, json_)
+
+
+def _is_artifact(source: Path) -> bool:
+    if source.is_dir():
+        return False
     try:
         with source.open("rb") as file:
-            magic = file.read(len(_ARTIFACT))
+            return file.read(len(_ARTIFACT)) == _ARTIFACT
     except OSError as error:
         raise FileError(f"File {source} cannot be read: {error.strerror}", hint="Check the path.") from error
-    if magic == _ARTIFACT:
-        _inspect_artifact(source, Artifact.load(source), json_)
-    else:
-        _inspect_network(source, load(source), json_)
 
 
 def _inspect_artifact(source: Path, artifact: Artifact, json_: bool) -> None:
@@ -157,7 +164,8 @@ def _formats(graph: Graph, layer: Layer) -> str:
 
 
 def _print_head(source: Path, kind: str, name: str, more: list[tuple[str, str]]) -> None:
-    head = [("file", f"{source}, {size(source.stat().st_size)}"), ("kind", kind), ("name", name), *more]
+    bytes_ = sum(file.stat().st_size for file in (source.rglob("*") if source.is_dir() else [source]))
+    head = [("file", f"{source}, {size(bytes_)}"), ("kind", kind), ("name", name), *more]
     print_text("\n".join(f"{key:12} {value}" for key, value in head) + "\n")
 
 

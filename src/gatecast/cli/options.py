@@ -45,6 +45,32 @@ def threads(command: Command) -> Command:
 
 
 @dataclass(frozen=True)
+class Network:
+    """A file or folder that holds a network, and the tensors that it is to begin and end with, if named."""
+
+    path: Path
+    inputs: str | None
+    outputs: str | None
+
+
+def network(metavar: str) -> Callable[[Command], Any]:
+    """Add the argument `metavar`, `--inputs` and `--outputs`; the command gets them as one: `network`."""
+
+    def added(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def packed(source: Path, inputs: tuple[str, ...], outputs: tuple[str, ...], **rest: Any) -> Any:
+            named = Network(source, ",".join(inputs) or None, ",".join(outputs) or None)
+            return command(network=named, **rest)
+
+        for side, does in (("outputs", "ends"), ("inputs", "begins")):
+            text = f"Tensors that the network {does} with.  [default: all {side}]"
+            packed = click.option(f"--{side}", multiple=True, metavar="A,B", help=text)(packed)
+        return click.argument("source", metavar=metavar, type=FILE)(packed)
+
+    return added
+
+
+@dataclass(frozen=True)
 class Rounding:
     """How a network is to be quantised; `formats` is None where the caller does not say."""
 

@@ -21,7 +21,7 @@ Result = tuple[str, int, list[Row]]
 
 
 @click.command("predict")
-@click.argument("address", metavar="HOST:PORT")
+@click.argument("address", metavar="ADDRESS")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=options.FILE)
 @click.option(
     "--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to print."
@@ -42,9 +42,9 @@ def command(
 ) -> None:
     """Send pictures to a server and print the best classes.
 
-    Each FILE is a JPEG or PNG picture, or an .npy array with a batch dimension. Classes are printed by name
-    where the server knows them, else by index. The first FILE that fails ends the command with its error,
-    after the classes of those before it.
+    ADDRESS is HOST:PORT, or that of a service as in http://127.0.0.1/. Each FILE is a JPEG or PNG picture, or
+    an .npy array with a batch dimension. Classes are printed by name where the server knows them, else by
+    index. The first FILE that fails ends the command with its error, after the classes of those before it.
     """
     results: list[Result] = []
     try:

@@ -12,23 +12,26 @@ from .terminal import count, print_json, print_table, print_text, say, working
 
 
 @click.command("quantize")
-@click.argument("source", metavar="IN", type=options.FILE)
+@options.network("IN")
 @click.option("-o", "--output", required=True, metavar="OUT.onnx", type=options.OUTPUT, help="File to write.")
 @options.rounding
 @click.option("--inline", is_flag=True, help="Write without local functions, as OpenVINO needs it.")
 @options.as_json
-def command(source: Path, output: Path, rounding: options.Rounding, inline: bool, json_: bool) -> None:
+def command(
+    network: options.Network, output: Path, rounding: options.Rounding, inline: bool, json_: bool
+) -> None:
     """Turn a network into a quantised one, written as standard ONNX.
 
-    IN is an ONNX file of a float network. Norms are folded, stems unfolded, elementwise layers fused, weights
-    rounded to blocks, and every point where values are rounded is made explicit. The report says what was
-    done.
+    IN is a float network: an ONNX file, a TensorFlow SavedModel or a frozen graph. Norms are folded, stems
+    unfolded, elementwise layers fused, weights rounded to blocks, and every point where values are rounded is
+    made explicit. The report says what was done.
     """
-    options.refuse_overwriting(source, [output])
+    options.refuse_overwriting(network.path, [output])
     formats = "bfp8" if rounding.formats is None else rounding.formats
-    with working(f"Quantising {source} to {formats}"):
+    with working(f"Quantising {network.path} to {formats}"):
+        source = load(network.path, network.inputs, network.outputs)
         graph, report = quantize_with_report(
-            load(source), formats, first=rounding.first, overrides=rounding.overrides
+            source, formats, first=rounding.first, overrides=rounding.overrides
         )
         export(graph, output, inline=inline)
     if json_:

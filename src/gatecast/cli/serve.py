@@ -12,6 +12,7 @@ from gatecast.runtime import open_session
 from gatecast.serving import ModelSource, Server, ServerOptions
 
 from . import options
+from .readiness import ready_file, tell_ready
 from .terminal import say
 
 PORT = click.IntRange(0, 65535)
@@ -36,6 +37,7 @@ PORT = click.IntRange(0, 65535)
 )
 @options.device
 @options.threads
+@ready_file
 def command(
     path: Path,
     port: int,
@@ -45,6 +47,7 @@ def command(
     labels: Sequence[str],
     device: str,
     threads: int | None,
+    ready_file: Path | None,
 ) -> None:
     """Serve an artifact over gRPC and REST, as TensorFlow Serving does.
 
@@ -62,12 +65,15 @@ def command(
         ServerOptions(host=host, port=port, rest_port=rest_api_port),
     )
     address = f"[{host}]" if ":" in host else host
-    server.run(
-        on_ready=lambda: say(
+
+    def on_ready() -> None:
+        tell_ready(ready_file, server.port, server.rest_port)
+        say(
             f"Serving {model_name} on device {device}: gRPC at {address}:{server.port}, "
             f"REST at http://{address}:{server.rest_port}/v1/models/{model_name}"
         )
-    )
+
+    server.run(on_ready)
     say("Stopped")
 
 

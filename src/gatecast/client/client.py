@@ -34,6 +34,7 @@ Array = npt.NDArray[Any]
 Values = Array | Sequence[bytes] | bytes
 
 DEFAULT_PORT = 8500
+_HTTP_PORT, _HTTPS_PORT = 80, 443
 ROUTE_HEADER = "x-ms-aml-grpc-service-route"
 OUTPUT_ALIAS = "output_alias"
 _MAX_ANSWER_ELEMENTS = 1 << 31
@@ -92,9 +93,9 @@ class PredictionClient:
     Parameters
     ----------
     address : str
-        Host, or ``HOST:PORT``.
+        Host, ``HOST:PORT``, or a service's address as in ``http://127.0.0.1/``; ``https`` means TLS.
     port : int, optional
-        By default the one in `address`, else 8500.
+        By default the one in `address`, else 8500; 80 or 443 if the address has a scheme.
     use_ssl : bool
         Use TLS, with the system's roots unless `credentials` are given.
     access_token : str
@@ -124,7 +125,9 @@ class PredictionClient:
         retry: Retry | None = None,
         transport: Transport | None = None,
     ) -> None:
-        self.address = _target(address, port)
+        address, scheme_port = _without_scheme(address)
+        use_ssl = use_ssl or scheme_port == _HTTPS_PORT
+        self.address = _target(address, port, scheme_port or DEFAULT_PORT)
         self.model = model
         self.metadata_headers: list[tuple[str, str]] = []
         if access_token:
@@ -348,13 +351,24 @@ def _explained(error: CallError, address: str) -> GatecastError:
     return CallError(error.code, text, error.told)
 
 
-def _target(address: str, port: int | None) -> str:
+def _without_scheme(address: str) -> tuple[str, int | None]:
+    """Return the address without ``http://`` and a path, and the port that the scheme means."""
+    scheme, found, rest = address.partition("://")
+    if not found:
+        return address, None
+    ports = {"http": _HTTP_PORT, "https": _HTTPS_PORT}
+    if scheme not in ports or rest.rstrip("/").count("/"):
+        raise ServingError(f"Address must be HOST, HOST:PORT or http://HOST:PORT/, not {address}")
+    return rest.rstrip("/"), ports[scheme]
+
+
+def _target(address: str, port: int | None, default: int = DEFAULT_PORT) -> str:
     if not address:
         raise ServingError("Address must be HOST or HOST:PORT, not empty")
     host, colon, given = address.rpartition(":")
     has_port = bool(colon) and given.isdecimal() and (":" not in host or host.endswith("]"))
     if port is None:
-        return address if has_port else f"{_bracketed(address)}:{DEFAULT_PORT}"
+        return address if has_port else f"{_bracketed(address)}:{default}"
     return f"{_bracketed(host if has_port else address)}:{port}"
 
 

@@ -12,6 +12,7 @@ from gatecast.graph import (
     Affine,
     AveragePool,
     BlockWeights,
+    Chain,
     Concat,
     Convolution,
     Elementwise,
@@ -25,22 +26,11 @@ from gatecast.graph import (
     Reshape,
     Resize,
     Slice,
+    is_private,
 )
 
 _FIELD = 255
 """Most that a kernel, stride, or repeat of an instruction may be."""
-
-_AFFINE, _RESIDUAL, _ACTIVATION, _ENCODE = 1, 2, 3, 4
-"""Steps of an epilogue in their order."""
-
-
-@dataclass
-class _Chain:
-    """Layers computed as one operation so far: the first, and the last step of the epilogue."""
-
-    root: Layer
-    step: int = 0
-    scaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +53,7 @@ def fuse(graph: Graph) -> Fusion:
     """Walk the layers in order: each joins the chain of its operand, begins one, or is the host's."""
     device: set[str] = set()
     operands: dict[str, str] = {}
-    chains: dict[str, _Chain] = {}
+    chains: dict[str, Chain] = {}
     for layer in graph.layers:
         if isinstance(layer, Convolution | MatMul) and not isinstance(layer.weights, BlockWeights):
             continue
@@ -71,11 +61,7 @@ def fuse(graph: Graph) -> Fusion:
             operands[layer.name] = operand
             chains[layer.name] = chains[operand]
         elif _can_begin(graph, layer, device):
-            chains[layer.name] = _Chain(layer, step=_AFFINE if isinstance(layer, Affine) else 0)
-            if isinstance(layer, Affine | Activation):
-                chains[layer.name].step = _AFFINE if isinstance(layer, Affine) else _ACTIVATION
-            if isinstance(layer, Encode):
-                chains[layer.name].step = _ENCODE
+            chains[layer.name] = Chain.begin(layer)
         else:
             continue
         device.add(layer.name)
@@ -83,44 +69,19 @@ def fuse(graph: Graph) -> Fusion:
     return Fusion(frozenset(device), {name: operand for name, operand in operands.items() if name in device})
 
 
-def _operand_to_join(graph: Graph, layer: Layer, chains: dict[str, _Chain]) -> str | None:
+def _operand_to_join(graph: Graph, layer: Layer, chains: dict[str, Chain]) -> str | None:
     for operand in reversed(layer.inputs):
         chain = chains.get(operand)
-        private = len(graph.consumers[operand]) == 1 and layer.inputs.count(operand) == 1
-        if chain is None or not private or operand in graph.outputs:
+        if chain is None or not is_private(graph, operand, layer):
             continue
         others = [name for name in layer.inputs if name != operand]
-        if all(_is_encoded(graph, name) for name in others) and _join(graph, layer, operand, chain):
+        if not all(_is_encoded(graph, name) for name in others):
+            continue
+        if isinstance(layer, Elementwise) and graph.shapes[layer.name] != graph.shapes[operand]:
+            continue
+        if chain.join(layer):
             return operand
     return None
-
-
-def _join(graph: Graph, layer: Layer, operand: str, chain: _Chain) -> bool:
-    """Take `layer` into `chain` if one instruction can compute it there."""
-    convolves = isinstance(chain.root, Convolution | MatMul)
-    computes = convolves or isinstance(chain.root, Elementwise | Affine | Activation)
-    match layer:
-        case Encode():
-            step = _ENCODE
-        case Affine() if computes:
-            step = _AFFINE
-        case Elementwise(kind="add", inputs=(_, _)) if convolves:
-            step = _RESIDUAL
-            if graph.shapes[layer.name] != graph.shapes[operand]:
-                return False
-        case Activation(kind="relu" | "clip") if computes:
-            step = _ACTIVATION
-        case Activation(kind="leaky_relu" | "hard_sigmoid" | "hard_swish") if computes and not convolves:
-            if chain.scaled and isinstance(chain.root, Elementwise) and chain.root.kind == "multiply":
-                return False
-            step = _ACTIVATION
-        case _:
-            return False
-    if step <= chain.step:
-        return False
-    chain.step = step
-    chain.scaled |= step == _AFFINE
-    return True
 
 
 def _is_encoded(graph: Graph, name: str) -> bool:

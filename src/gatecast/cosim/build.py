@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -178,12 +179,23 @@ def _verilator_version() -> str:
     path = shutil.which("verilator")
     if path is None:
         require_tools()
-    done = subprocess.run([str(path), "--version"], capture_output=True, text=True, check=False)
+    return _version_of(str(path))
+
+
+@cache
+def _version_of(path: str) -> str:
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
 def _origin(architecture: Architecture) -> list[str]:
     """All that Verilog is made from: sizes, our sources, the version of Amaranth."""
+    return [json.dumps(architecture.to_dict(), sort_keys=True), *_generator()]
+
+
+@cache
+def _generator() -> list[str]:
+    """What writes Verilog, as this process has it: read once."""
     try:
         amaranth = version("amaranth")
     except PackageNotFoundError:
@@ -193,7 +205,7 @@ def _origin(architecture: Architecture) -> list[str]:
         for package in _SOURCES
         for path in sorted(Path(str(files(package))).rglob("*.py"))
     ]
-    return [json.dumps(architecture.to_dict(), sort_keys=True), amaranth, *sources]
+    return [amaranth, *sources]
 
 
 def _digest(parts: list[str]) -> str:

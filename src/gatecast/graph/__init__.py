@@ -1,5 +1,6 @@
 """The intermediate representation of a vision network, its shapes, its interface, and its evaluator."""
 
+from .epilogue import Chain, Step, is_private
 from .evaluate import evaluate, evaluate_values
 from .graph import Graph, Input, outer_shape
 from .interface import (
@@ -50,6 +51,7 @@ __all__ = [
     "AveragePool",
     "BatchNorm",
     "BlockWeights",
+    "Chain",
     "Concat",
     "Convolution",
     "Elementwise",
@@ -77,12 +79,14 @@ __all__ = [
     "Signature",
     "Slice",
     "Softmax",
+    "Step",
     "TensorSpec",
     "Transpose",
     "evaluate",
     "evaluate_values",
     "first_blocks",
     "infer_shape",
+    "is_private",
     "outer_shape",
     "pieces_of",
     "pooled_size",

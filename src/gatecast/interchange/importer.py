@@ -1,6 +1,6 @@
 """ONNX to Graph: walks the nodes once, lists all that cannot be read, then joins what belongs together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import onnx
@@ -18,8 +18,13 @@ from .source_model import is_known, own_functions, prepared
 from .values import AnyConstant, Value, View
 
 
-def from_onnx(model: onnx.ModelProto) -> Graph:
+def from_onnx(model: onnx.ModelProto, layouts: Mapping[str, Layout] | None = None) -> Graph:
     """Read a network.
+
+    Parameters
+    ----------
+    layouts : mapping of input name to layout, optional
+        Where it is known; else the metadata or the first operator tells.
 
     Raises
     ------
@@ -30,7 +35,7 @@ def from_onnx(model: onnx.ModelProto) -> Graph:
     GraphError
         Layers do not fit each other.
     """
-    return _Importer(prepared(model)).graph()
+    return _Importer(prepared(model), layouts or {}).graph()
 
 
 def supported_operators() -> list[str]:
@@ -41,8 +46,9 @@ def supported_operators() -> list[str]:
 class _Importer:
     """One reading of one model."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, layouts: Mapping[str, Layout]) -> None:
         self.model = model
+        self.layouts = layouts
         self.opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
         self.functions = own_functions(model)
         self.interface = stored_interface(model)
@@ -74,17 +80,21 @@ class _Importer:
         return Graph(name, tuple(network.inputs), layers, outputs, interface)
 
     def _interface(self, inputs: Sequence[InputPort], outputs: Sequence[OutputPort]) -> Interface:
-        """Return the stored interface with the values that the outputs have now, or a new one."""
+        """Return the stored interface with the values that the outputs have now, or a new one.
+
+        An output that the stored one does not know, because it was selected since, is as it was found.
+        """
         if self.interface is None:
             return Interface(inputs=tuple(inputs), outputs=tuple(outputs))
-        values = {port.name: port.value for port in outputs}
-        ports = tuple(replace(port, value=values[port.name]) for port in self.interface.outputs)
+        stored = {port.name: port for port in self.interface.outputs}
+        ports = tuple(replace(stored.get(port.name, port), value=port.value) for port in outputs)
         return replace(self.interface, outputs=ports)
 
     def _add_input(self, source: SourceInput) -> InputPort:
         stored = {port.name: port for port in self.interface.inputs} if self.interface else {}
         known = stored.get(source.name)
-        layout = known.layout if known else layout_of(self.model.graph, source)
+        layout = known.layout if known else self.layouts.get(source.name)
+        layout = layout or layout_of(self.model.graph, source)
         value = known.value if known else source.name
         sizes = source.sizes
         if layout == "NCHW" and len(sizes) != 3:

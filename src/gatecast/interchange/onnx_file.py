@@ -1,7 +1,7 @@
 """ONNX files: read with limits, data files beside them included; written whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -14,16 +14,30 @@ from gatecast.graph import Graph
 
 from .exporter import to_onnx
 from .importer import from_onnx
+from .selection import select, with_aliases
 
 LARGEST_FILE = (1 << 31) - 1
 """Most bytes of a protobuf message, and so of a model in one file."""
 
 
-def load(path: str | os.PathLike[str]) -> Graph:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+) -> Graph:
     """Read a network from an ONNX file.
+
+    Parameters
+    ----------
+    inputs, outputs : sequence of str, optional
+        Tensors that the network begins and ends with; without them, the file's. An output may be any tensor;
+        it also answers to the name that is given here, by the rules of `match_name`.
 
     Raises
     ------
+    NotFoundError
+        A tensor is not in the file, or the inputs are not those that the outputs need.
     FileError
         The file is missing, truncated, corrupt, or no ONNX; or its data files are.
     UnsupportedError
@@ -31,8 +45,11 @@ def load(path: str | os.PathLike[str]) -> Graph:
     """
     path = Path(path)
     model = _parse(path, _read(path))
+    if inputs is not None or outputs is not None:
+        model = select(model, inputs, outputs)
     _read_external(model, path)
-    return from_onnx(model)
+    graph = from_onnx(model)
+    return graph if outputs is None else with_aliases(graph, outputs)
 
 
 def _read(path: Path) -> bytes:

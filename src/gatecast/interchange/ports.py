@@ -93,12 +93,17 @@ def stored_interface(model: onnx.ModelProto) -> Interface | None:
     constants = {tensor.name for tensor in model.graph.initializer}
     found = [i.name for i in model.graph.input if i.name not in constants]
     _check_names("inputs", [port.name for port in interface.inputs], found)
-    _check_names("outputs", [port.name for port in interface.outputs], [o.name for o in model.graph.output])
+    outputs = [info.name for info in model.graph.output]
+    ports = [port.name for port in interface.outputs]
+    # An output that was selected since is not in it.
+    _check_names("outputs", ports, outputs, selected=[name for name in outputs if name in ports])
     return interface
 
 
-def _check_names(what: str, ports: Sequence[str], tensors: Sequence[str]) -> None:
-    if sorted(ports) != sorted(tensors):
+def _check_names(
+    what: str, ports: Sequence[str], tensors: Sequence[str], selected: Sequence[str] | None = None
+) -> None:
+    if sorted(ports) != sorted(tensors if selected is None else selected):
         raise FileError(
             f"Metadata {INTERFACE_KEY} must name the file's {what} {list(tensors)}, not {list(ports)}",
             hint=f"Remove the metadata {INTERFACE_KEY}, or export the network again.",

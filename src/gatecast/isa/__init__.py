@@ -38,7 +38,7 @@ from .instructions import (
     unit_of,
     units,
 )
-from .ports import Port
+from .ports import Port, pack_port
 from .program import NUMERICS_VERSION, Buffer, Program, pack_inputs, unpack_outputs
 from .verifier import verify
 
@@ -80,6 +80,7 @@ __all__ = [
     "listing",
     "memory_sizes",
     "pack_inputs",
+    "pack_port",
     "panel_bytes",
     "parse",
     "partial_count",

@@ -5,6 +5,7 @@ See docs/spec/isa.md §3 and §7.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,10 @@ from ..numerics import (
     BLOCK_SIZE,
     FORMATS,
     blocks_of,
+    bounded,
     decode,
-    encode_pixels,
-    flush_small,
+    encode_map,
     lanes_of,
-    pack,
     require_bounded,
     unpack,
 )
@@ -122,13 +122,13 @@ class Port:
         """Rows, columns, channels."""
         return self.rows, self.columns, self.channels
 
-    @property
+    @cached_property
     def map(self) -> ExternalMap:
         """Where the blocks lie."""
         place = (self.offset, self.row_pitch, self.exponents, self.exponent_pitch, self.pixel_pitch)
         return ExternalMap(self.format, self.rows, self.columns, self.blocks, *place)
 
-    @property
+    @cached_property
     def end(self) -> int:
         """First multiple of 64 after the map, where the next port may begin."""
         return align(self.map.end)
@@ -173,30 +173,25 @@ def pack_ports(ports: Iterable[Port], tensors: Mapping[str, npt.NDArray[np.float
         raise RequestError(f"Inputs must be {', '.join(names)}, not {', '.join(tensors) or 'nothing'}")
     section = np.zeros(section_bytes(ports), np.uint8)
     for port in ports:
-        _write(port, section, _checked(port, tensors[port.name]))
+        pack_port(port, section, tensors[port.name])
     return section.tobytes()
 
 
-def _checked(port: Port, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def pack_port(port: Port, section: npt.NDArray[np.uint8], tensor: npt.NDArray[np.float32]) -> None:
+    """Write one port's tensor into its section, whose other bytes stay; see `pack_ports`."""
     if tensor.shape != port.shape or tensor.dtype != np.float32:
         raise RequestError(
             f"Input {port.name!r} must be float32 {list(port.shape)}, not {tensor.dtype} {list(tensor.shape)}"
         )
-    require_bounded(tensor, f"input {port.name}")
-    return tensor
-
-
-def _write(port: Port, section: npt.NDArray[np.uint8], tensor: npt.NDArray[np.float32]) -> None:
     values = port.map.values_of(section)
     if not port.map.encoded:
         lanes = np.zeros((port.rows, port.columns, port.blocks * BLOCK_SIZE), np.float32)
-        lanes[..., lanes_of(port.block_channels)] = flush_small(tensor)
+        lanes[..., lanes_of(port.block_channels)] = bounded(tensor, f"input {port.name}")
         values[...] = lanes.astype("<f4").view(np.uint8).reshape(values.shape)
         return
-    fmt = FORMATS[port.format]
-    mantissas, exponents = encode_pixels(tensor, port.block_channels, fmt)  # small values become 0 anyway
-    values[...] = pack(mantissas, fmt)
-    port.map.exponents_of(section)[...] = exponents
+    exponents = port.map.exponents_of(section)
+    if not encode_map(tensor, port.block_channels, FORMATS[port.format], values, exponents):
+        require_bounded(tensor, f"input {port.name}")
 
 
 def unpack_ports(ports: Iterable[Port], section: bytes | memoryview) -> dict[str, npt.NDArray[np.float32]]:
@@ -205,7 +200,14 @@ def unpack_ports(ports: Iterable[Port], section: bytes | memoryview) -> dict[str
     if len(section) != section_bytes(ports):
         raise ProgramError(f"Section must have {section_bytes(ports)} bytes, not {len(section)}")
     data = np.frombuffer(section, np.uint8)
-    return {port.name: _read(port, data)[..., lanes_of(port.block_channels)] for port in ports}
+    return {port.name: _channels(port, _read(port, data)) for port in ports}
+
+
+def _channels(port: Port, lanes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Values of the channels among those of all lanes."""
+    if all(count == BLOCK_SIZE for count in port.block_channels[:-1]):
+        return np.ascontiguousarray(lanes[..., : port.channels])
+    return lanes[..., lanes_of(port.block_channels)]
 
 
 def _read(port: Port, section: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

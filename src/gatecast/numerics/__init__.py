@@ -9,6 +9,7 @@ from .array import (
     decode,
     decode_blocks,
     encode,
+    encode_pixels,
     in_range,
     is_canonical,
     join_blocks,
@@ -32,20 +33,19 @@ from .formats import (
     EXPONENT_MAX,
     EXPONENT_MIN,
     FORMATS,
+    LARGEST,
     MAX_SUM_BLOCKS,
+    SMALLEST,
     Format,
     FormatPair,
     parse_format,
     parse_formats,
 )
 from .operators import (
-    LARGEST,
     NO_LIMIT,
     SCALE_LARGEST,
     SCALE_SMALLEST,
-    SMALLEST,
     average_factor,
-    bounded,
     clip,
     flush_small,
     hard_sigmoid,
@@ -56,9 +56,10 @@ from .operators import (
 )
 
 try:
-    from .native import encode_pixels
+    from .native import bounded, encode_map
 except ImportError:
-    from .array import encode_pixels
+    from .array import encode_map
+    from .operators import bounded
 
 __all__ = [
     "BFP4",
@@ -94,6 +95,7 @@ __all__ = [
     "dot",
     "encode",
     "encode_block",
+    "encode_map",
     "encode_pixels",
     "flush_small",
     "hard_sigmoid",

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from gatecast.errors import FormatError
 
-from .formats import BLOCK_SIZE, EXPONENT_BIAS, EXPONENT_MAX, EXPONENT_MIN, Format
+from .formats import BLOCK_SIZE, EXPONENT_BIAS, EXPONENT_MAX, EXPONENT_MIN, LARGEST, Format
 
 Float32 = npt.NDArray[np.float32]
 Mantissas = npt.NDArray[np.int8]
 Exponents = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.uint8]
 
 
 def powers_of_two(exponents: npt.NDArray[Any]) -> Float32:
@@ -79,6 +80,30 @@ def encode_pixels(x: Float32, counts: Sequence[int], fmt: Format) -> tuple[Manti
     return encode(lanes, fmt)
 
 
+def encode_map(x: Float32, counts: Sequence[int], fmt: Format, codes: Codes, exponents: Exponents) -> bool:
+    """Encode a map into the planes of a section.
+
+    Parameters
+    ----------
+    x : float32 ``[rows, columns, C]``
+    counts : sequence of int
+        Channels of each block, from lane 0; they add up to C.
+    fmt : Format
+    codes, exponents : uint8 ``[rows, columns, B, 4 * N]`` and ``[rows, columns, B]``
+        Views that get packed mantissas and biased exponents; blocks of a pixel lie side by side.
+
+    Returns
+    -------
+    bool
+        False if a value is not finite or beyond 2**64. What the planes then hold means nothing.
+    """
+    if x.size and not np.abs(x).max() <= LARGEST:
+        return False
+    mantissas, exponents[...] = encode_pixels(x, counts, fmt)
+    codes[...] = pack(mantissas, fmt)
+    return True
+
+
 def lanes_of(counts: Sequence[int]) -> npt.NDArray[np.intp]:
     """Position of each channel among the lanes of blocks that hold `counts` channels each, from lane 0."""
     return np.concatenate([b * BLOCK_SIZE + np.arange(n) for b, n in enumerate(counts)])
@@ -125,7 +150,7 @@ def in_range(mantissas: Mantissas, exponents: Exponents, fmt: Format) -> npt.NDA
     return valid
 
 
-def pack(mantissas: Mantissas, fmt: Format) -> npt.NDArray[np.uint8]:
+def pack(mantissas: Mantissas, fmt: Format) -> Codes:
     """int8 ``[…, 32]`` to uint8 ``[…, 4 * N]``: element i at bits ``[i * N, (i + 1) * N)``, little-endian."""
     if fmt.bits == 8:
         return np.ascontiguousarray(mantissas).view(np.uint8)
@@ -134,7 +159,7 @@ def pack(mantissas: Mantissas, fmt: Format) -> npt.NDArray[np.uint8]:
     return np.packbits(bits.reshape(*raw.shape[:-1], -1), axis=-1, bitorder="little")
 
 
-def unpack(codes: npt.NDArray[np.uint8], fmt: Format) -> Mantissas:
+def unpack(codes: Codes, fmt: Format) -> Mantissas:
     """uint8 ``[…, 4 * N]`` to int8 ``[…, 32]``; the inverse of `pack`."""
     if fmt.bits == 8:
         return np.ascontiguousarray(codes).view(np.int8)

@@ -16,6 +16,9 @@ EXPONENT_MIN, EXPONENT_MAX = -48, 48
 EXPONENT_BIAS = 127
 """A stored exponent is one byte, E + 127."""
 
+SMALLEST, LARGEST = 2.0**-80, 2.0**64
+"""Magnitudes of biases, shifts, clip limits and inputs that are not 0."""
+
 MAX_SUM_BLOCKS = 2**14
 """Most blocks in one sum; with the range of E no partial sum can overflow or be subnormal."""
 

@@ -1,6 +1,6 @@
-"""Encode by the C++ extension: the same bits as `array`, and several times faster.
+"""What a server does for each request, by the C++ extension: the same bits as `array`, many times faster.
 
-Importing this fails where the extension `gatecast._native` is missing. Ref: docs/spec/numerics.md §1.
+Importing this fails where the extension `gatecast._native` is missing. Ref: docs/spec/numerics.md §§1, 3.
 """
 
 from collections.abc import Sequence
@@ -8,22 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from gatecast import _native
-from gatecast.errors import FormatError
 
-from .array import Exponents, Float32, Mantissas
-from .formats import BLOCK_SIZE, Format
+from .array import Codes, Exponents, Float32
+from .formats import Format
+from .operators import require_bounded
 
 
-def encode_pixels(x: Float32, counts: Sequence[int], fmt: Format) -> tuple[Mantissas, Exponents]:
-    """Round ``[…, C]`` float32 into blocks that hold `counts` channels each, from lane 0, then zeros.
+def encode_map(x: Float32, counts: Sequence[int], fmt: Format, codes: Codes, exponents: Exponents) -> bool:
+    """Encode a map into the planes of a section; see `array.encode_map`."""
+    return _native.encode(np.ascontiguousarray(x), counts, fmt.bits, True, codes, exponents)
 
-    Results and errors are those of `array.encode_pixels`.
-    """
-    pixels = np.ascontiguousarray(x, np.float32).reshape(-1, sum(counts))
-    mantissas = np.empty((len(pixels), len(counts), BLOCK_SIZE), np.int8)
-    exponents = np.empty(mantissas.shape[:2], np.uint8)
-    if _native.encode(pixels, counts, fmt.bits, mantissas, exponents) >= 0:
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        raise FormatError(f"Values of {fmt} must be finite, not {x[index]} at {list(index)}")
-    shape = (*x.shape[:-1], len(counts))
-    return mantissas.reshape(*shape, BLOCK_SIZE), exponents.reshape(shape)
+
+def bounded(x: Float32, what: str, axes: Sequence[int] | None = None) -> Float32:
+    """Return the values of a Program's input as the contract takes them; see `operators.bounded`."""
+    view = x if axes is None else x.transpose(axes)
+    taken = np.empty(view.shape, np.float32)
+    if not _native.take_inputs(view, taken):
+        require_bounded(x, what)
+    return taken

@@ -3,14 +3,14 @@
 Ref: docs/spec/numerics.md §3.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gatecast.errors import RequestError
 
 from .array import Float32
-
-SMALLEST, LARGEST = 2.0**-80, 2.0**64
-"""Magnitudes of biases, shifts, clip limits and inputs that are not 0."""
+from .formats import LARGEST, SMALLEST
 
 SCALE_SMALLEST, SCALE_LARGEST = 2.0**-16, 2.0**8
 """Magnitudes of scales, slopes, alphas and the pools' factors."""
@@ -51,10 +51,13 @@ def flush_small(x: Float32) -> Float32:
     return np.where(np.abs(x) < np.float32(SMALLEST), np.float32(0), x)
 
 
-def bounded(x: Float32, what: str) -> Float32:
-    """Return the values of a Program's input as the contract takes them: `flush_small`."""
+def bounded(x: Float32, what: str, axes: Sequence[int] | None = None) -> Float32:
+    """Return the values of a Program's input as the contract takes them: `flush_small`, transposed by `axes`.
+
+    Contiguous. RequestError as `require_bounded`; its index is that in `x`.
+    """
     require_bounded(x, what)
-    return flush_small(x)
+    return np.asarray(flush_small(x if axes is None else x.transpose(axes)), order="C")
 
 
 def require_bounded(x: Float32, what: str) -> None:

@@ -8,6 +8,7 @@ from ..isa import INSTRUCTION_BYTES, KINDS, UNITS, Architecture, block_format
 from .external import BEAT, REQUEST
 from .instructions import BY_NAME, MAX_WORDS, as_kind, unit_words
 from .pipeline import named
+from .refusal import handed_to, refusal
 from .registers import Reason
 from .unit_control import NUMBER_BITS
 
@@ -52,6 +53,17 @@ class Fetch(wiring.Component):
             item = data.StructLayout({"words": 32 * unit_words(unit), "number": NUMBER_BITS})
             members[unit] = Out(stream.Signature(item))
         super().__init__(members)
+
+    def model(self, text: bytes, count: int) -> tuple[dict[str, list[tuple[int, bytes]]], Reason, int]:
+        """What a text hands to each unit (number, instruction), why it stops, and at which instruction."""
+        handed: dict[str, list[tuple[int, bytes]]] = {unit: [] for unit in UNITS}
+        for number in range(count):
+            code = text[INSTRUCTION_BYTES * number : INSTRUCTION_BYTES * (number + 1)]
+            reason = refusal(code, self.architecture)
+            if reason != Reason.NONE or handed_to(code) not in UNITS:
+                return handed, reason, number
+            handed[handed_to(code)].append((number, code))
+        return handed, Reason.NO_END, count
 
     def elaborate(self, platform):
         """Make the circuit."""

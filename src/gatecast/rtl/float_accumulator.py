@@ -169,6 +169,12 @@ def to_float32(m: Module, sum_):
     return Cat(magnitude[:23], (exponent + magnitude[24])[:8], significand[-1])
 
 
+def sum_value(code: int) -> np.float32:
+    """What a sum of `FloatAccumulator` stands for."""
+    significand = (code & (1 << 26) - 1) - ((code >> 25 & 1) << 26)
+    return np.float32(significand * 2.0 ** ((code >> 26) - 150))
+
+
 def from_float32(bits):
     """Sum of `FloatAccumulator` that stands for IEEE bits of a normal number or zero."""
     exponent = bits[23:31]

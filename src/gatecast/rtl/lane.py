@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from ..numerics import BLOCK_SIZE
+from ..numerics import BLOCK_SIZE, Block, accumulate
 from .block_dot import MANTISSAS, BlockDot, dot_latency
 from .float_accumulator import FloatAccumulator, accumulator_members, read_latency
 
@@ -28,6 +29,10 @@ class Lane(wiring.Component):
         self.design = design
         self.read_latency = design.read_latency
         super().__init__(design.signature)
+
+    def model(self, total: np.float32, activation: Block, weight: Block) -> np.float32:
+        """The sum after one step, for left-aligned mantissas: those of bfp8."""
+        return accumulate(total, activation, weight)
 
     def elaborate(self, platform):
         """Make the circuit."""

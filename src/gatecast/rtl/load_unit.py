@@ -11,6 +11,7 @@ from .operands import WORD_VALUES
 from .packing import block_bytes, unpacked
 from .pipeline import named
 from .shared_memory import write_signature
+from .unit_model import run_instruction
 from .walker import Products, Walker
 
 FLOAT32_CODE = 1
@@ -40,6 +41,7 @@ class LoadUnit(wiring.Component):
     """
 
     opcodes = ("load",)
+    model = staticmethod(run_instruction)
 
     def __init__(self, block_bits: int, word_bits: int, most_bits: int = 8):
         self.block_bits, self.word_bits, self.most_bits = block_bits, word_bits, most_bits

@@ -18,6 +18,7 @@ from .requests import InTurn, Request
 from .shared_memory import read_signature, write_signature
 from .sum_reader import SumReader
 from .tile_steps import TileSteps
+from .unit_model import run_instruction
 from .values import Operation, Values
 from .vector_unit import FLOAT32_CODE
 from .walker import Products, Walker
@@ -51,6 +52,7 @@ class MatrixUnit(wiring.Component):
     """
 
     opcodes = ("convolve",)
+    model = staticmethod(run_instruction)
 
     def __init__(self, architecture: Architecture, block_bits: int, word_bits: int, design: LaneDesign):
         sizes = architecture

@@ -1,10 +1,11 @@
 """The matrix-vector unit: `lanes` output channels times one block a cycle, its weights and its results."""
 
+import numpy as np
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..numerics import BLOCK_SIZE
+from ..numerics import BFP8, BLOCK_SIZE, accumulate_blocks, decode_blocks
 from .block_dot import BLOCK_BITS, MANTISSAS, sign_magnitude
 from .lane import LaneDesign
 from .pipeline import delayed
@@ -87,6 +88,18 @@ class MatrixVector(wiring.Component):
                 "results": Out(data.ArrayLayout(34, lanes)),
             }
         )
+
+    def model(self, sums: np.ndarray, activations: tuple, panels: tuple, zero: np.ndarray) -> np.ndarray:
+        """Sums float32 ``[pixels, 32]`` after steps that begin from `sums`.
+
+        `activations` are left-aligned mantissas int8 ``[pixels, steps, 32]`` and exponent bytes; `panels`
+        those of ``[steps, 32 channels, 32]``; `zero` bool ``[pixels, steps]``.
+        """
+        values, weights = decode_blocks(*activations, BFP8), decode_blocks(*panels, BFP8)
+        values, sums = np.where(zero[..., None], np.float32(0), values), sums.copy()
+        for step in range(len(weights)):
+            accumulate_blocks(sums, values[:, step], weights[step])
+        return sums
 
     @property
     def drain(self) -> int:

@@ -4,6 +4,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..isa import Instruction
 from .instructions import as_kind, unit_words
 from .pipeline import named
 from .walker import Products, Walker
@@ -58,6 +59,22 @@ class PixelGroups(wiring.Component):
                 "tap_pixel": Out(block_bits),
             }
         )
+
+    def model(self, i: Instruction) -> list[tuple[list[dict[str, int]], bool]]:
+        """Places of the pixels of each group of a `convolve`, and whether it ends its output block."""
+        widths = {name: field.width for name, field in self.place_layout}
+        most, groups = i.interleave or self.max_interleave, []
+        for block in range(i.out_blocks):
+            places = []
+            for number in range(i.out_rows * i.out_columns):
+                row, column = divmod(number, i.out_columns)
+                y, x = i.in_y + row * i.stride_y, i.in_x + column * i.stride_x
+                place = {"base": i.in_address + y * i.in_row + x * i.in_pixel, "y": y, "x": x}
+                place["partial"] = i.partials + number * i.out_blocks + block
+                places.append({name: value % (1 << widths[name]) for name, value in place.items()})
+            starts = range(0, len(places), most)
+            groups += [(places[start : start + most], start + most >= len(places)) for start in starts]
+        return groups
 
     def elaborate(self, platform):
         """Make the circuit."""

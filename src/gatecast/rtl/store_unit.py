@@ -12,6 +12,7 @@ from .operands import VECTOR_WORDS, WORD_VALUES
 from .packing import block_bytes, packed
 from .pipeline import named
 from .shared_memory import read_signature
+from .unit_model import run_instruction
 from .walker import Products, Walker
 
 
@@ -19,6 +20,7 @@ class StoreUnit(wiring.Component):
     """Runs one `store` after another; parameters and members as those of `LoadUnit`, reading on chip."""
 
     opcodes = ("store",)
+    model = staticmethod(run_instruction)
 
     def __init__(self, block_bits: int, word_bits: int, most_bits: int = 8):
         self.block_bits, self.word_bits, self.most_bits = block_bits, word_bits, most_bits

@@ -1,10 +1,11 @@
 """Sums of the lanes, in the order of the epilogue, as float32."""
 
+import numpy as np
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .float_accumulator import to_float32
+from .float_accumulator import sum_value, to_float32
 from .pipeline import named
 
 RESULT_LATENCY = 2
@@ -47,6 +48,11 @@ class SumReader(wiring.Component):
                 "idle": Out(1),
             }
         )
+
+    def model(self, sums: np.ndarray) -> np.ndarray:
+        """Rows of IEEE bits uint32 ``[pixels * 32 / values, values]`` of the lanes' sums ``[pixels, 32]``."""
+        found = np.array([sum_value(int(code)) for code in sums.flat], np.float32)
+        return found.view(np.uint32).reshape(-1, self.values)
 
     def elaborate(self, platform):
         """Make the circuit."""

@@ -1,9 +1,12 @@
 """The steps of a convolution: which block of which pixel meets which panel, cycle by cycle."""
 
+from itertools import product
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..isa import Instruction, sum_steps
 from .instructions import as_kind, unit_words
 from .matrix_vector import MatrixVector
 from .pipeline import named
@@ -77,6 +80,38 @@ class TileSteps(wiring.Component):
         self._base, self._panel = Signal(panel_bits), Signal(panel_bits)
         self._ring_base = Signal((ring - 1).bit_length())
         self._stall, self._emits, self._busy = Signal(), Signal(), Signal()
+
+    def model(self, i: Instruction, before: int = 0) -> list[tuple[int | None, dict[str, int]]]:
+        """Each step of a `convolve`: the address that is read, None outside the map, and the step's fields.
+
+        `before` counts the pixels that went into the result memory earlier.
+        """
+        passes, steps = self.array.passes, sum_steps(i)
+        found, block = [], 0
+        for places, ends in self.groups.model(i):
+            for part, number, slot in product(range(passes), range(steps), range(len(places))):
+                panel = (i.weights + block * steps + number) % self.panels
+                address = self._model_address(i, places[slot], block, number)
+                control = {"panel": panel * passes + part, "slot": slot, "load": slot == 0}
+                control |= {"first": number == 0 and not i.resume, "last": number == steps - 1}
+                control |= {
+                    "result": (before + slot) % self.ring * passes + part,
+                    "final": part == passes - 1,
+                }
+                found.append((address, control | {"zero": address is None}))
+            before, block = before + len(places), block + ends
+        return found
+
+    def _model_address(self, i, place, block, number):
+        """The address of one tap and input block, None where the map does not reach."""
+        tap, channel = divmod(number, i.in_blocks)
+        down, across = divmod(tap, i.kernel_columns)
+        down, across = down * i.dilation_y, across * i.dilation_x
+        if (place["y"] + down) % (1 << 17) >= i.in_rows or (place["x"] + across) % (1 << 17) >= i.in_columns:
+            return None
+        first = block // i.group_blocks * i.in_blocks if i.group_blocks else 0
+        address = place["base"] + down * i.in_row + across * i.in_pixel + channel + first
+        return address % (1 << self.block_bits)
 
     def elaborate(self, platform):
         """Make the circuit."""

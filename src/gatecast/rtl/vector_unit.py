@@ -13,6 +13,7 @@ from .operands import WORD_VALUES, Operands
 from .pipeline import named
 from .requests import InTurn, Request
 from .shared_memory import read_signature, write_signature
+from .unit_model import run_instruction
 from .values import Operation, Plan, Values
 from .walker import Products, Walker
 
@@ -41,6 +42,7 @@ class VectorUnit(wiring.Component):
     """
 
     opcodes = ("pool", "map")
+    model = staticmethod(run_instruction)
 
     def __init__(self, values: int, block_bits: int, word_bits: int):
         self.values, self.block_bits, self.word_bits = values, block_bits, word_bits

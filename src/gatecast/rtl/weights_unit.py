@@ -12,6 +12,7 @@ from .operands import WORD_VALUES
 from .packing import block_bytes, unpacked
 from .pipeline import delayed, named
 from .shared_memory import write_signature
+from .unit_model import run_instruction
 
 
 class WeightsUnit(wiring.Component):
@@ -41,6 +42,7 @@ class WeightsUnit(wiring.Component):
     """
 
     opcodes = ("weights", "constants")
+    model = staticmethod(run_instruction)
 
     def __init__(self, written, lanes: int, panels: int, word_bits: int, most_bits: int = 8):
         self.lanes, self.panels, self.word_bits, self.most_bits = lanes, panels, word_bits, most_bits

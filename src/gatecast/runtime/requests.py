@@ -78,9 +78,10 @@ class Request:
                 f"not {array.dtype} {list(array.shape)}",
                 hint=_FIXED_BATCH if other_batch else None,
             )
+        axes = (0, 2, 3, 1) if port.layout == "NCHW" else None
         if self.bounded:
-            array = bounded(array, f"input {port.name} of {self.model}")
-        return list(array.transpose(0, 2, 3, 1) if port.layout == "NCHW" else array)
+            return list(bounded(array, f"input {port.name} of {self.model}", axes))
+        return list(array if axes is None else array.transpose(axes))
 
     def _pictures(self, port: InputPort, tensor: Tensor) -> Sequence[bytes]:
         if port.image is None:

@@ -13,14 +13,15 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from gatecast.artifact import Artifact, HostStage, ImageStage, ProgramStage
+from gatecast.artifact import Artifact, ImageStage, ProgramStage
 from gatecast.devices import Progress, default_device, open_device
 from gatecast.errors import DeviceError, ImageError, RequestError
 from gatecast.graph import Interface, OutputPort, Signature
 
 from .images import decode_image
+from .plan import ready_stages
 from .requests import Image, Request, Tensor
-from .stages import Stage, Values, ready_host_stage, ready_program_stage
+from .stages import ReadyProgramStage, Stage, Values
 
 Float32 = npt.NDArray[np.float32]
 
@@ -242,11 +243,8 @@ def open_session(
     opened, lock = open_device(name, threads=threads, trace=trace, progress=progress), Lock()
     with ExitStack() as resources:
         stages: list[Stage] = []
-        for stage in artifact.stages:
-            if isinstance(stage, HostStage):
-                stages.append(ready_host_stage(stage, threads))
-            elif isinstance(stage, ProgramStage):
-                ready = ready_program_stage(stage, opened, lock)
+        for ready in ready_stages(artifact, opened, lock, threads):
+            if isinstance(ready, ReadyProgramStage):
                 resources.callback(ready.loaded.close)
-                stages.append(ready)
+            stages.append(ready)
         return Session(artifact, opened.name, tuple(stages), resources.pop_all(), lock)

@@ -2,6 +2,7 @@
 
 from gatecast.serving.binding import Spec, Target
 from gatecast.serving.data_plane import DataPlane, Limits
+from gatecast.serving.front_door import FrontDoor, FrontDoorOptions
 from gatecast.serving.models import Models, ModelSource, ModelVersion, OpenSession, Session, State
 from gatecast.serving.refusal import Code, RefusalError
 from gatecast.serving.server import Server, ServerOptions
@@ -9,6 +10,8 @@ from gatecast.serving.server import Server, ServerOptions
 __all__ = [
     "Code",
     "DataPlane",
+    "FrontDoor",
+    "FrontDoorOptions",
     "Limits",
     "ModelSource",
     "ModelVersion",

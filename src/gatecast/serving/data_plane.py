@@ -5,7 +5,6 @@ decodes them, and has the target run.
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from gatecast.errors import GatecastError, RequestError
 from gatecast.protocol import MAX_ELEMENTS
 from gatecast.serving.binding import DEFAULT_SIGNATURE, Spec, Target, bind_names, check_batch, output_keys
+from gatecast.serving.gate import Gate
 from gatecast.serving.models import Models, ModelVersion, Session, State
 from gatecast.serving.refusal import Code, RefusalError, UnknownSignatureError, refusal_of
 
@@ -56,9 +56,7 @@ class DataPlane:
     def __init__(self, models: Models, limits: Limits) -> None:
         self.limits = limits
         self._models = models
-        self._changed = threading.Condition()
-        self._pending = 0
-        self._draining = False
+        self._gate = Gate(limits.pending)
 
     def target(self, spec: Spec, route: str | None = None) -> Target:
         """Return what answers a prediction.
@@ -142,9 +140,7 @@ class DataPlane:
 
     def drain(self, timeout_s: float) -> bool:
         """Take no more predictions; return whether those in flight ended within the time."""
-        with self._changed:
-            self._draining = True
-            return self._changed.wait_for(lambda: self._pending == 0, timeout_s)
+        return self._gate.drain(timeout_s)
 
     def _unnamed(self, route: str | None) -> str:
         names = self._models.names
@@ -165,8 +161,7 @@ class DataPlane:
         limit = (
             self.limits.timeout_s if timeout_s is None else max(0.0, min(timeout_s, self.limits.timeout_s))
         )
-        self._enter()
-        try:
+        with self._gate.passing():
             if not target.version.turns.acquire(timeout=limit):
                 raise RefusalError(
                     Code.DEADLINE_EXCEEDED, f"Model {target.version.name} was busy for all of {limit:.3g} s"
@@ -176,23 +171,6 @@ class DataPlane:
                 yield
             finally:
                 target.version.turns.release()
-        finally:
-            self._leave()
-
-    def _enter(self) -> None:
-        with self._changed:
-            if self._draining:
-                raise RefusalError(Code.UNAVAILABLE, "The server is stopping")
-            if self._pending == self.limits.pending:
-                raise RefusalError(
-                    Code.UNAVAILABLE, f"The server has {self._pending} predictions pending already; try again"
-                )
-            self._pending += 1
-
-    def _leave(self) -> None:
-        with self._changed:
-            self._pending -= 1
-            self._changed.notify_all()
 
 
 def _value(name: str, array: Array) -> Array | list[bytes]:

@@ -40,7 +40,7 @@ LONGEST_HINT = 300
 _PLAIN = " !#$&'()*+,/:;<=>?@[]^`{|}"
 """Characters that metadata may have as they are, besides letters and digits."""
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
-_UNOFFERED = (
+UNOFFERED = (
     "/tensorflow.serving.PredictionService/Classify",
     "/tensorflow.serving.PredictionService/Regress",
     "/tensorflow.serving.PredictionService/MultiInference",
@@ -63,7 +63,7 @@ class GrpcApi(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio ships no t
             GET_MODEL_STATUS.path: _handler(GET_MODEL_STATUS, self._status),
             GET_LABELS.path: _handler(GET_LABELS, self._get_labels),
             HEALTH_CHECK.path: _handler(HEALTH_CHECK, self._check),
-            **{path: _unoffered(path) for path in _UNOFFERED},
+            **{path: unoffered(path) for path in UNOFFERED},
         }
 
     def service(self, handler_call_details: Any) -> Any:
@@ -126,25 +126,28 @@ def _handler(method: Method, answer: Answer) -> Any:
         try:
             return answer(method.request.FromString(data), context)
         except DecodeError:
-            _abort(context, Code.INVALID_ARGUMENT, f"Request must be a {method.request.DESCRIPTOR.full_name}")
+            abort(context, Code.INVALID_ARGUMENT, f"Request must be a {method.request.DESCRIPTOR.full_name}")
         except (RefusalError, RequestError) as error:
             refusal = refusal_of(error)
-            _abort(context, refusal.code, str(refusal), refusal.hint)
+            abort(context, refusal.code, str(refusal), refusal.hint)
         except Exception as error:
             logger.exception("%s failed", method.path)
-            _abort(context, Code.INTERNAL, f"Internal error ({type(error).__name__}); see the server's log")
+            abort(context, Code.INTERNAL, f"Internal error ({type(error).__name__}); see the server's log")
 
     return grpc.unary_unary_rpc_method_handler(call, response_serializer=method.response.SerializeToString)
 
 
-def _unoffered(path: str) -> Any:
+def unoffered(path: str) -> Any:
+    """Return a handler that says that a call is not offered."""
+
     def call(data: bytes, context: Any) -> Any:
-        _abort(context, Code.UNIMPLEMENTED, f"{path.rpartition('/')[2]} is not offered; use Predict")
+        abort(context, Code.UNIMPLEMENTED, f"{path.rpartition('/')[2]} is not offered; use Predict")
 
     return grpc.unary_unary_rpc_method_handler(call)
 
 
-def _abort(context: Any, code: Code, text: str, hint: str = "") -> None:
+def abort(context: Any, code: Code, text: str, hint: str = "") -> None:
+    """End a call with an error, as docs/spec/serving.md has it."""
     if len(text) > LONGEST_TEXT:
         text = text[:LONGEST_TEXT] + "...TRUNCATED"
     if hint:

@@ -4,6 +4,7 @@
 `vector` have one function for each instruction of docs/spec/isa.md §6.
 """
 
-from .device import ReferenceDevice
+from .device import ReferenceDevice, execute
+from .memory import Memory
 
-__all__ = ["ReferenceDevice"]
+__all__ = ["Memory", "ReferenceDevice", "execute"]

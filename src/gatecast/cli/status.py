@@ -1,0 +1,77 @@
+"""`gatecast status`: all of a workspace."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from gatecast.workspace import Workspace
+
+from . import compute, options, records, service
+from .terminal import print_json, print_table, print_text, size
+
+Table = tuple[Sequence[str], Sequence[Sequence[object]]]
+
+
+@click.command("status")
+@records.workspace
+@options.as_json
+def command(workspace: Workspace, json_: bool) -> None:
+    """Show models, operations, images, computes, services and replicas."""
+    if json_:
+        print_json(_document(workspace))
+        return
+    print_text(f"Workspace {workspace.name} in {workspace.folder}")
+    for columns, rows in _tables(workspace):
+        if rows:
+            print_text("")
+            print_table(columns, rows)
+
+
+def _tables(workspace: Workspace) -> list[Table]:
+    services = workspace.services.list()
+    return [
+        (
+            ("model", "created", ">size", "tags"),
+            [
+                (model.id, records.moment(model.created_time), size(model.size), records.words(model.tags))
+                for model in workspace.models.list()
+            ],
+        ),
+        (
+            ("operation", "kind", "of", "state", "result"),
+            [
+                (operation.id[:8], operation.kind, operation.subject, operation.state, operation.result or "")
+                for operation in workspace.operations.list()
+            ],
+        ),
+        (
+            ("image", "state", "models", "target", ">size", "created"),
+            [
+                (
+                    image.id,
+                    image.state,
+                    ", ".join(image.models),
+                    image.target,
+                    size(image.size),
+                    records.moment(image.created_time),
+                )
+                for image in workspace.images.list()
+            ],
+        ),
+        compute.table(workspace),
+        (service.COLUMNS, [service.row(found) for found in services]),
+        service.replica_table(workspace),
+    ]
+
+
+def _document(workspace: Workspace) -> dict[str, Any]:
+    return {
+        "workspace": {"name": workspace.name, "folder": str(workspace.folder)},
+        "models": [records.plain(model, id=model.id) for model in workspace.models.list()],
+        "operations": [records.plain(operation) for operation in workspace.operations.list()],
+        "images": [records.plain(image, id=image.id) for image in workspace.images.list()],
+        "computes": [records.plain(found) for found in workspace.computes.list()],
+        "services": [records.plain(found) for found in workspace.services.list()],
+        "replicas": [records.plain(replica) for replica in workspace.services.replicas()],
+    }

@@ -1,0 +1,69 @@
+"""`gatecast workspace`: the folder that holds models, images and services."""
+
+from pathlib import Path
+
+import click
+
+from gatecast.workspace import Workspace
+
+from . import options, records
+from .terminal import count, print_json, say, size
+
+
+@click.group("workspace")
+def command() -> None:
+    """Make a folder a workspace, or show one."""
+
+
+@command.command()
+@click.argument("folder", metavar="DIR", type=options.FILE)
+@click.option("--name", metavar="NAME", show_default="name of the folder", help="Name of the workspace.")
+@click.option("--resource-group", default="local", show_default=True, help="Word for what it belongs to.")
+@click.option("--location", default="local", show_default=True, help="Word for where it is.")
+@click.option("--subscription-id", metavar="ID", show_default="a new UUID", help="Word for who pays.")
+@options.as_json
+def create(
+    folder: Path,
+    name: str | None,
+    resource_group: str,
+    location: str,
+    subscription_id: str | None,
+    json_: bool,
+) -> None:
+    """Make a folder a workspace. The folder is made if there is none."""
+    workspace = Workspace.create(
+        folder,
+        name=name,
+        resource_group=resource_group,
+        location=location,
+        subscription_id=subscription_id,
+    )
+    if json_:
+        print_json(_summary(workspace))
+    say(f"Created workspace {workspace.name} in {workspace.folder}")
+
+
+@command.command()
+@records.workspace
+@options.as_json
+def show(workspace: Workspace, json_: bool) -> None:
+    """Show which workspace is used, and how much is in it."""
+    summary = _summary(workspace)
+    if json_:
+        print_json(summary)
+        return
+    versions = f"{summary['models']}, in {count(len(workspace.models.list()))} versions"
+    records.print_record({**summary, "models": versions, "bytes": size(workspace.store.blobs.size())})
+
+
+def _summary(workspace: Workspace) -> dict[str, object]:
+    return {
+        "name": workspace.name,
+        "folder": str(workspace.folder),
+        "resource_group": workspace.resource_group,
+        "location": workspace.location,
+        "subscription_id": workspace.subscription_id,
+        "models": len(workspace.models.list(latest=True)),
+        "operations": len(workspace.operations.list()),
+        "bytes": workspace.store.blobs.size(),
+    }

@@ -1,0 +1,97 @@
+"""Layers that many images share, kept in the user's cache folder by what they are made of.
+
+Packing the libraries takes some seconds, fetching a base needs the network: both happen once.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gatecast.errors import FileError
+from gatecast.files import sync_folder
+
+from .blobs import Blob, digest_of
+from .layers import Entry, Layer, write_layer
+
+
+@dataclass(frozen=True)
+class CachedLayer:
+    """A layer and the file that holds its compressed bytes; `facts` are plain data about it."""
+
+    layer: Layer
+    path: Path
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class LayerCache:
+    """The layers in one folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first layer is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, key: str) -> CachedLayer | None:
+        """Return a layer that was kept, None if there is none or its file is damaged."""
+        try:
+            data = json.loads(self._description(key).read_text(encoding="utf-8"))
+            cached = CachedLayer(Layer(**data["layer"]), self._file(key), data["facts"])
+            return cached if digest_of(cached.path) == cached.layer.digest else None
+        except (OSError, ValueError, KeyError, TypeError, FileError):
+            return None
+
+    def add(
+        self, key: str, kind: str, entries: Iterable[Entry], facts: Mapping[str, Any] | None = None
+    ) -> CachedLayer:
+        """Write a layer and keep it, whole or not at all; FileError if the folder cannot be written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            layer = write_layer(kind, entries, lambda parts: self._keep(self._file(key), parts))
+            description = json.dumps({"layer": asdict(layer), "facts": dict(facts or {})})
+            self._keep(self._description(key), [description.encode()])
+        except OSError as error:
+            raise FileError(
+                f"Layer {kind} cannot be kept in {self.folder}: {error.strerror or error}",
+                hint="Make room there, or name another folder with GATECAST_CACHE.",
+            ) from error
+        return CachedLayer(layer, self._file(key), facts or {})
+
+    def _keep(self, path: Path, parts: Iterable[bytes]) -> Blob:
+        """Write beside the path, then rename: another process may do the same."""
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        digest, size = hashlib.sha256(), 0
+        try:
+            with unfinished.open("xb") as file:
+                for part in parts:
+                    file.write(part)
+                    digest.update(part)
+                    size += len(part)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        sync_folder(path.parent)
+        return Blob(f"sha256:{digest.hexdigest()}", size)
+
+    def _file(self, key: str) -> Path:
+        return self.folder / f"{key}.tar.gz"
+
+    def _description(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+
+def cache_folder() -> Path:
+    """Folder for layers: in `GATECAST_CACHE`, else in ``gatecast`` in XDG's cache folder."""
+    named, base = os.environ.get("GATECAST_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    folder = Path(named) if named else (Path(base) if base else Path.home() / ".cache") / "gatecast"
+    return folder / "layers"
