@@ -15,6 +15,7 @@ EXPECTED_SKIPS: dict[str, Callable[[], bool]] = {
     "GATECAST_TEST_DATA is not set": lambda: not os.environ.get("GATECAST_TEST_DATA"),
     "GATECAST_DOCUMENTS is not set": lambda: not os.environ.get("GATECAST_DOCUMENTS"),
     "needs the network": lambda: True,
+    "needs namespaces": lambda: True,  # a container without privileges has none
     "no IPv6 loopback": lambda: True,  # containers often have none
 }
 """What the reason of a skip must contain, and whether it may be now."""

@@ -10,6 +10,7 @@ add_library(engine STATIC
   ${here}/device/thread_pool.cc
   ${here}/device/transfer.cc
   ${here}/host/gather.cc
+  ${here}/host/peak.cc
   ${here}/host/pictures.cc
   ${here}/host/pictures_portable.cc
   ${here}/numerics/blocks.cc
@@ -43,6 +44,6 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
     "${kernel_flags};-march=armv8.2-a+dotprod")
 endif()
 set_source_files_properties(
-  ${here}/device/kernels_portable.cc ${here}/device/transfer.cc ${here}/host/pictures.cc
+  ${here}/device/kernels_portable.cc ${here}/device/transfer.cc ${here}/host/peak.cc ${here}/host/pictures.cc
   ${here}/host/pictures_portable.cc ${here}/numerics/blocks.cc ${here}/numerics/inputs.cc
   PROPERTIES COMPILE_OPTIONS "-O3")

@@ -1,15 +1,19 @@
 #include "bindings.h"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <memory>
 #include <numeric>
 
 #include "../device/kernels.h"
+#include "../device/processor.h"
 #include "../numerics/inputs.h"
 #include "../numerics/maps.h"
 #include "gather.h"
+#include "peak.h"
 
 namespace nb = nanobind;
 
@@ -100,12 +104,29 @@ class BoundGather {
   std::unique_ptr<Gather> gather_;
 };
 
+double products(const std::string& instruction_set, int threads) {
+  const auto& sets = kernels_of_this_processor();
+  if (std::none_of(sets.begin(), sets.end(), [&](const Kernels* k) { return k->name == instruction_set; }))
+    throw nb::value_error(("this processor has no " + instruction_set).c_str());
+  if (threads < 1) throw nb::value_error("threads must be at least 1");
+  nb::gil_scoped_release release;
+  return peak_products(instruction_set, threads);
+}
+
+double reading(size_t bytes, int threads) {
+  if (threads < 1) throw nb::value_error("threads must be at least 1");
+  nb::gil_scoped_release release;
+  return peak_reading(bytes, threads);
+}
+
 }  // namespace
 
 void bind_host(nb::module_& m) {
   m.def("encode", &encode, nb::arg("values"), nb::arg("counts"), nb::arg("bits"), nb::arg("bounded"),
         nb::arg("mantissas"), nb::arg("exponents"));
   m.def("take_inputs", &inputs, nb::arg("values"), nb::arg("results"));
+  m.def("peak_products", &products, nb::arg("instruction_set"), nb::arg("threads"));
+  m.def("peak_reading", &reading, nb::arg("bytes"), nb::arg("threads"));
   nb::class_<BoundGather>(m, "Gather")
       .def(nb::init<Table, const std::vector<int>&, size_t>(), nb::arg("table"), nb::arg("counts"), nb::arg("source"))
       .def("copy", &BoundGather::copy, nb::arg("source"), nb::arg("result"))

@@ -297,6 +297,27 @@ def test_bench_tells_latencies(run):
         assert times["min"] <= times["p50"] <= times["p99"]
 
 
+def test_bench_tells_layers_and_draws_them(run, folder):
+    pytest.importorskip("gatecast._native", reason="needs the extension gatecast._native")
+    arguments = ("bench", "fashion.gcast", "--runs", "2", "--device", "software")
+    status, out, _ = run(*arguments, "--layers", "--plot", "layers.svg", "--json")
+    told = json.loads(out)
+    assert status == 0
+    assert {"fc", "conv1"} & {layer["name"] for layer in told["layers"]}
+    assert (folder / "layers.svg").read_text().startswith("<svg")
+    status, out, err = run(*arguments, "--plot", "layers.png")
+    assert status == 0
+    assert out.splitlines()[0].split()[:2] == ["layer", "kind"]
+    assert "2 runs of one image, model fashion, device software; " in err
+    assert (folder / "layers.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_refuses_other_plots_before_it_runs(run):
+    status, out, err = run("bench", "nowhere.gcast", "--plot", "layers.pdf")
+    assert (status, out) == (1, "")
+    assert err.splitlines()[0] == "error: Plot must be a file .svg or .png, not layers.pdf"
+
+
 @pytest.fixture(scope="module")
 def server(folder):
     sources = [ModelSource(name, folder / f"{name}.gcast") for name in ("fashion", "plain")]

@@ -28,8 +28,12 @@ from pathlib import Path
 
 import pytest
 
+from gatecast.workspace.store import Store
+from gatecast.workspace.supervision import kill_all
+
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
+WORKFLOW = HERE.parents[1] / "docs/guides/workflow.md"
 FILES = sorted((HERE / "scenarios").glob("*.txt"))
 TIMEOUT_S = 120
 SERVING = "Serving "
@@ -180,6 +184,11 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def console_blocks(page: Path) -> list[str]:
+    """What stands in a page's blocks of commands and what they print."""
+    return re.findall(r"^```console\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_scenario(path, tmp_path):
@@ -193,15 +202,23 @@ def test_scenario(path, tmp_path):
 @pytest.mark.slow
 def test_the_commands_of_the_readme(tmp_path):
     """As they stand there, but for the ports, which may be taken here."""
-    blocks = re.findall(r"^```console\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
     text = (
-        "".join(blocks)
+        "".join(console_blocks(README))
         .replace("localhost:8500", "localhost:$PORT")
         .replace("localhost:8501", "localhost:$REST_PORT")
     )
     serve = "$ gatecast serve fashion.gcast"
     assert serve in text
     Runner(tmp_path).run(parse(text.replace(serve, f"{serve} --port $PORT --rest_api_port $REST_PORT")))
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_workflow_guide(tmp_path, monkeypatch):
+    monkeypatch.delenv("GATECAST_WORKSPACE", raising=False)
+    try:
+        Runner(tmp_path).run(parse("".join(console_blocks(WORKFLOW))))
+    finally:
+        kill_all(Store.open(tmp_path))
 
 
 class TestFormat:

@@ -391,7 +391,7 @@ def test_two_conversions_run_side_by_side(ws, small, fashion):
 
 @pytest.mark.parametrize("kind", [GraphError, UnsupportedError])
 def test_errors_have_a_hint_in_their_last_line(ws, small, convert, monkeypatch, kind):
-    def refuse(path, **options):
+    def refuse(path, inputs, outputs):
         raise kind("a\nb", hint="do\nthis")
 
     monkeypatch.setattr("gatecast.workspace.converting.load", refuse)

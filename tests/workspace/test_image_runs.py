@@ -75,16 +75,26 @@ def root(image, tmp_path_factory):
     return folder, config
 
 
+@pytest.fixture(scope="module")
+def namespaces():
+    """The command that gives a process its own mounts and process numbers, with or without root."""
+    command = ["/usr/bin/unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    if os.geteuid() != 0:
+        command.append("--map-root-user")
+    tried = subprocess.run(
+        [*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True
+    )
+    if tried.returncode:
+        pytest.skip(f"needs namespaces, which this machine does not allow: {tried.stderr.strip()}")
+    return command
+
+
 @pytest.fixture
-def running(root):
+def running(namespaces, root):
     """The image's own command, with other ports, in namespaces of its own; gives its process."""
     folder, config = root
-    namespaces = ["--mount", "--pid", "--fork", "--kill-child"]
-    user = "--userspec=65532:65532"
-    if os.geteuid() != 0:
-        namespaces.append("--map-root-user")
-        user = ""
-    command = ["/usr/bin/unshare", *namespaces, "/bin/sh", "-c", SCRIPT.replace("$USER_OF_IMAGE", user)]
+    user = "--userspec=65532:65532" if os.geteuid() == 0 else ""
+    command = [*namespaces, "/bin/sh", "-c", SCRIPT.replace("$USER_OF_IMAGE", user)]
     environment = dict(text.split("=", 1) for text in config["Env"])
     environment["PATH"] += ":/usr/sbin:/sbin"
     process = subprocess.Popen(

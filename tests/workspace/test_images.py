@@ -165,12 +165,14 @@ def test_labels_say_what_it_is(shop):
     }
 
 
-def test_twice_the_same_model_gives_the_same_digest(ws, fashion, tmp_path):
+def test_twice_the_same_model_gives_the_same_digest(ws, fashion, tmp_path, check):
     ws.models.register("m", fashion)
-    first, _ = made(ws, "demo", "m", tags={"a": "1"})
-    second, _ = made(ws, "demo", "m", description="another")
-    assert (first.version, second.version) == (1, 2)
+    started = [ws.images.create("demo", ["m"], tags={"n": number}) for number in "12"]  # two at once
+    for _, operation in started:
+        assert ws.operations.wait(operation, timeout=120).state is State.SUCCEEDED
+    first, second = (ws.images.get("demo", number) for number in (1, 2))
     assert first.digest == second.digest
+    check(ws)
     for number in "12":
         ws.images.export(ws.images.find(f"demo:{number}"), tmp_path / number)
     one, two = ((tmp_path / number).read_bytes() for number in "12")

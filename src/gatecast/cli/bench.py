@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image
 
 from gatecast.graph import InputPort, outer_shape
-from gatecast.runtime import RunTime, Session, open_session
+from gatecast.runtime import RunTime, Session, open_session, profile
 
 from . import options
+from .drawing import check_suffix
+from .layer_times import describe, plot, print_layer_times, to_json
 from .terminal import milliseconds, print_json, print_table, say, working
 
 
@@ -25,17 +27,43 @@ from .terminal import milliseconds, print_json, print_table, say, working
 @click.option(
     "--warm_up", type=click.IntRange(min=0), default=3, show_default=True, help="Runs before, not measured."
 )
+@click.option("--layers", is_flag=True, help="Tell the time of each layer instead; with device software.")
+@click.option(
+    "--plot",
+    "drawing",
+    metavar="F.svg|F.png",
+    type=options.OUTPUT,
+    help="With the layers, draw what each achieves against what is attainable.",
+)
 @options.device
 @options.threads
 @options.as_json
-def command(source: Path, runs: int, warm_up: int, device: str, threads: int | None, json_: bool) -> None:
+def command(
+    source: Path,
+    runs: int,
+    warm_up: int,
+    layers: bool,
+    drawing: Path | None,
+    device: str,
+    threads: int | None,
+    json_: bool,
+) -> None:
     """Measure the latency of an artifact on a device.
 
     One image at a time, in this process: pictures of noise for inputs that take pictures, else random tensors
     with a fixed seed. `whole` is the call of `Session.run`.
+
+    With `--layers`, the median time of each layer's instructions, and what is attainable for what it
+    multiplies and touches: by the speed of the processor's multiplications and of its memory, measured in
+    the same run.
     """
+    if drawing is not None:
+        check_suffix(drawing)
     with open_session(source, device, threads) as session:
         inputs = _inputs(session)
+        if layers or drawing is not None:
+            _tell_layers(session, inputs, runs, drawing, json_)
+            return
         with working(f"Running {session.name} on device {device}, {runs} times"):
             for _ in range(warm_up):
                 session.run(inputs)
@@ -53,6 +81,20 @@ def command(source: Path, runs: int, warm_up: int, device: str, threads: int | N
             return
         print_table(("latency", ">p50", ">p99", ">min"), [_row(name, v) for name, v in columns.items()])
         say(f"{runs} runs of one image, model {session.name}, device {device}")
+
+
+def _tell_layers(
+    session: Session, inputs: dict[str, Any], runs: int, drawing: Path | None, as_json: bool
+) -> None:
+    with working(f"Running {session.name} on device {session.device}, {runs} times"):
+        found = profile(session, inputs, runs)
+    if drawing is not None:
+        plot(found, f"{session.name}, device {session.device}, {runs} runs").save(drawing)
+    if as_json:
+        print_json({"model": session.name, "device": session.device, "runs": runs, **to_json(found)})
+        return
+    print_layer_times(found)
+    say(f"{runs} runs of one image, model {session.name}, device {session.device}; {describe(found.roof)}")
 
 
 def _inputs(session: Session) -> dict[str, Any]:

@@ -50,6 +50,16 @@ class Gather:
         return self._native.encode(np.ascontiguousarray(source), FORMATS[port.format].bits, *planes)
 
 
+def peak_products(instruction_set: str, threads: int) -> float:
+    """GMAC/s of 8-bit values by nothing but an instruction set's multiplications; 0 where it has none."""
+    return _native.peak_products(instruction_set, threads)
+
+
+def peak_reading(size: int, threads: int) -> float:
+    """GB/s of reading so many bytes of memory again and again."""
+    return _native.peak_reading(size, threads)
+
+
 def legacy(pixels: UInt8, crop: Crop, preprocessing: Preprocessing) -> Float32:
     """See `resizing.legacy`."""
     image = np.empty((crop.rows, crop.columns, pixels.shape[2]), np.float32)

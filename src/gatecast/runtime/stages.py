@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gatecast.artifact import ProgramStage
 from gatecast.devices import LoadedProgram, device_report
+from gatecast.errors import DeviceError
 from gatecast.isa import Port, pack_port, unpack_outputs
 
 Float32 = npt.NDArray[np.float32]
@@ -106,6 +107,22 @@ class ReadyProgramStage:
         self.sections.append(section)
         values.update(unpack_outputs(program, outputs))
         return use
+
+    def instruction_times(self, values: Values) -> npt.NDArray[np.float64]:
+        """Nanoseconds of each instruction of the text in one run, ``[instructions]``.
+
+        DeviceError if the device tells none.
+        """
+        if not hasattr(self.loaded, "profile"):
+            raise DeviceError(
+                f"Device must tell the times of instructions for {self.name}, and this one does not",
+                hint="Use `--device software`.",
+            )
+        section = np.zeros(self.stage.program.inputs_bytes, np.uint8)
+        for port in self.stage.program.inputs:
+            self._pack(port, section, values)
+        with self.lock:
+            return np.asarray(self.loaded.profile(section.data), np.float64)
 
     def _pack(self, port: Port, section: UInt8, values: Values) -> None:
         made = self.moved.get(port.name)

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -49,7 +49,7 @@ UNUSED = (
 
 KEPT = ("usr/bin/python3.*", "usr/bin/tini")
 
-MOUNT_POINTS = {"dev": 0o755, "etc": 0o755, "proc": 0o555, "run": 0o755, "sys": 0o555, "tmp": 0o1777}
+MOUNT_POINTS = {"dev": 0o755, "etc": 0o755, "proc": 0o755, "run": 0o755, "sys": 0o755, "tmp": 0o1777}
 """Folders that a runtime mounts something on, with their modes; on a read-only root it cannot make them."""
 
 _PASSWD = (
@@ -58,7 +58,7 @@ _PASSWD = (
 _GROUP = f"root:x:0:\nnonroot:x:{USER}:\n"
 _AUTHORITIES = "usr/share/ca-certificates/*.crt"
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
-_RULES = 2  # counted up when entries are made otherwise of the same files
+_RULES = 3  # counted up when entries are made otherwise of the same files
 _TOOL = "mmdebstrap"
 
 
@@ -189,7 +189,8 @@ def _packages() -> tuple[str, ...]:
 
 def _run_mmdebstrap(tar: Path, mirror: str | None) -> None:
     """Unpack the packages, without running any of their scripts, into a tar."""
-    mode = "root" if os.geteuid() == 0 else "unshare"
+    # Without scripts the second mode touches nothing outside, and it needs neither root nor helpers.
+    mode = "root" if os.geteuid() == 0 else "chrootless"
     command = [_TOOL, "--variant=extract", f"--mode={mode}", f"--include={','.join(_packages())}"]
     command += [SUITES[PYTHON], str(tar), *([mirror] if mirror else [])]
     _LOG.info("Fetching packages of Debian: %s", " ".join(command))
@@ -212,7 +213,7 @@ def _run_mmdebstrap(tar: Path, mirror: str | None) -> None:
 
 def _debian_entries(root: RootTar) -> list[Entry]:
     """Entries of the recipe: without what is not used, with users and one file of all authorities."""
-    found = {entry.path: entry for entry in root.entries() if _is_used(entry.path)}
+    found = {entry.path: _settled(entry) for entry in root.entries() if _is_used(entry.path)}
     authorities = sorted(path for path in found if fnmatchcase(path, _AUTHORITIES))
     bundle = b"".join(root.read(path).rstrip(b"\n") + b"\n" for path in authorities)
     made = (
@@ -223,6 +224,13 @@ def _debian_entries(root: RootTar) -> list[Entry]:
         Entry("usr/bin/python3", "link", 0o777, target=f"python{PYTHON}"),
     )
     return list({**found, **{entry.path: entry for entry in made}}.values())
+
+
+def _settled(entry: Entry) -> Entry:
+    """Give an entry the owner and mode that it has whoever unpacked it."""
+    if entry.kind == "folder":
+        entry = replace(entry, mode=0o1777 if entry.path in ("tmp", "var/tmp") else 0o755)
+    return replace(entry, uid=0, gid=0)
 
 
 def _is_used(path: str) -> bool:

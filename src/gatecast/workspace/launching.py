@@ -4,13 +4,12 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .process import Process
+from .process import Background, Process
 from .store import Store
 
 FRONT_DOOR = "front-door"
@@ -35,7 +34,7 @@ class Launcher:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._folder = store.run / "ready"
-        self._children: dict[Process, subprocess.Popen[bytes]] = {}
+        self._children: dict[Process, Background] = {}
 
     def start(self, name: str, arguments: Sequence[str], log: Path) -> Process:
         """Start a command of gatecast; OSError if there is no process to be had."""
@@ -44,14 +43,7 @@ class Launcher:
         # -P: what lies in the current folder is not taken for a module.
         command = [sys.executable, "-P", "-m", "gatecast", *arguments, READY_FILE, str(self._file(name))]
         with log.open("ab") as output:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=self._store.root,
-            )
+            child = Background(command, output, self._store.root)
         process = Process.of(child.pid)
         self._children[process] = child
         return process

@@ -21,7 +21,7 @@ from gatecast.errors import FileError
 
 Kind = Literal["file", "folder", "link"]
 
-_LEVEL = 6
+_LEVEL = 5  # 1 % larger than 6, in two thirds of the time
 _CHUNK = 1 << 20
 _WHITEOUT = ".wh."
 _EXECUTABLE, _PLAIN = 0o755, 0o644

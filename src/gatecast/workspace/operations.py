@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -22,14 +21,14 @@ from typing import Any
 
 from gatecast.errors import ConflictError, NotFoundError, WorkspaceError
 
-from .process import Process
+from .process import Background, Process
 from .store import Store, now, to_json, to_time
 
 WORKER = "gatecast.workspace.worker"
 PATIENCE_S = 5.0
 """Seconds that a cancelled worker gets to end before it is killed."""
 
-_workers: list[subprocess.Popen[bytes]] = []
+_workers: list[Background] = []
 """Those that this process has started, so that it can take note of their end."""
 
 _workers_lock = threading.Lock()
@@ -110,13 +109,7 @@ class Operations:
         command = [sys.executable, "-m", WORKER, str(self._store.folder), identity]
         try:
             with operation.log.open("ab") as log:
-                worker = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+                worker = Background(command, log)
         except OSError as error:
             self.fail(identity, f"Worker cannot be started: {error.strerror or error}")
             return self.get(identity)

@@ -1,8 +1,11 @@
 """Which process: its number and its start, so that a number given to another process later is no mistake."""
 
 import os
+import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 
 @dataclass(frozen=True)
@@ -44,3 +47,28 @@ def _start(pid: int) -> int:
     # The name, in parentheses, may hold anything; the state is the first field after it, the start the 20th.
     fields = text.rpartition(")")[2].split()
     return 0 if fields[0] in ("Z", "X") else int(fields[19])
+
+
+class Background(subprocess.Popen[bytes]):
+    """A process in a session of its own, which may outlive the one that starts it.
+
+    Parameters
+    ----------
+    command : sequence of str
+    output : file
+        Gets what it prints, on stdout and stderr.
+    cwd : path, optional
+    """
+
+    def __init__(self, command: Sequence[str], output: IO[bytes], cwd: Path | None = None) -> None:
+        super().__init__(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=cwd,
+        )
+
+    def __del__(self) -> None:
+        """Do not warn that it still runs: it shall."""

@@ -3,20 +3,19 @@
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from .launching import Launcher, bound_log, command_lines, send
-from .process import Process
+from .process import Background, Process
 from .store import Store
 
 MODULE = "gatecast.workspace.supervisor"
 LOG_BYTES, LOG_KEPT = 4 << 20, 1 << 20
 _TRIES = 10
 
-_started: list[tuple[Path, subprocess.Popen[bytes]]] = []
+_started: list[tuple[Path, Background]] = []
 """Those that this process has started, with their folders, so that it can take note of their end."""
 
 
@@ -74,14 +73,8 @@ def ensure(store: Store) -> None:
     log = store.log("supervisor", "supervisor")
     bound_log(log, LOG_BYTES, LOG_KEPT)
     with log.open("ab") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", MODULE, str(store.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd=store.root,
-        )
+        command = [sys.executable, "-P", "-m", MODULE, str(store.folder)]
+        child = Background(command, output, store.root)
     _started.append((store.folder, child))
 
 

@@ -1,7 +1,6 @@
 """The lock of the supervisor, and processes that are started and found; here they run no service."""
 
 import signal
-import subprocess
 import sys
 import time
 
@@ -9,7 +8,7 @@ import pytest
 
 from gatecast.workspace import Workspace, launching, supervision
 from gatecast.workspace.launching import Launcher, bound_log, last_lines, send
-from gatecast.workspace.process import Process
+from gatecast.workspace.process import Background, Process
 
 
 @pytest.fixture
@@ -73,12 +72,11 @@ def test_a_supervisor_ends_with_the_first_signal(store):
 def launcher(store, monkeypatch):
     """Starts, instead of gatecast, a Python that does what its first argument says."""
     launcher = Launcher(store)
-    start = subprocess.Popen
 
-    def other(command, **options):
-        return start([sys.executable, "-c", command[4], *command[5:]], **options)
+    def other(command, output, cwd):
+        return Background([sys.executable, "-c", command[4], *command[5:]], output, cwd)
 
-    monkeypatch.setattr(launching.subprocess, "Popen", other)
+    monkeypatch.setattr(launching, "Background", other)
     yield launcher
     for process in launcher.found().values():
         send(process, signal.SIGKILL)
