@@ -5,6 +5,7 @@
 The commands run in a new folder, which is removed at the end; the first one that fails ends the walk.
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -31,12 +32,13 @@ def walk(guide: Path, folder: Path) -> None:
 
 def main() -> None:
     """Walk through the guide of the command line."""
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("guide", type=Path, help="page with console blocks")
+    guide = parser.parse_args().guide
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gatecast-walk-") as folder:
         try:
-            walk(Path(sys.argv[1]), Path(folder))
+            walk(guide, Path(folder))
         except subprocess.CalledProcessError as error:
             sys.exit(f"\nThe walk ends here: the last command failed with status {error.returncode}")
     print(f"\nDone in {time.monotonic() - begun:.0f} s")
