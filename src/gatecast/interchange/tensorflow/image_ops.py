@@ -32,17 +32,24 @@ def image_tensors(pictures: Any, preprocessing: Preprocessing, name: str = "map_
     Raises
     ------
     UnsupportedError
-        `preprocessing` resizes by Pillow's filter, which TensorFlow does not have.
+        As `image_tensor` does.
     """
-    if preprocessing.resize == "antialiased_bilinear":
+    return v1.map_fn(lambda data: image_tensor(data, preprocessing), pictures, dtype=tf.float32, name=name)
+
+
+def image_tensor(data: Any, rule: Preprocessing) -> Any:
+    """Add the nodes for one picture: a scalar string to float32 [height, width, channels].
+
+    Raises
+    ------
+    UnsupportedError
+        `rule` resizes by Pillow's filter, which TensorFlow does not have.
+    """
+    if rule.resize == "antialiased_bilinear":
         raise UnsupportedError(
-            f"Preprocessing {preprocessing.name!r} must resize as TensorFlow 1 does, not with antialiasing",
+            f"Preprocessing {rule.name!r} must resize as TensorFlow 1 does, not with antialiasing",
             hint="Take one with resize legacy_bilinear, such as imagenet-azureml.",
         )
-    return v1.map_fn(lambda data: _prepared(data, preprocessing), pictures, dtype=tf.float32, name=name)
-
-
-def _prepared(data: Any, rule: Preprocessing) -> Any:
     pixels = tf.cast(tf.image.decode_png(data, channels=len(rule.channels)), tf.float32)
     if rule.resize == "legacy_bilinear":
         pixels = _cropped(_resized(pixels, rule), rule)

@@ -53,7 +53,7 @@ class ImageStage:
     rest : tuple of steps for each channel
         Arithmetic on `tensor` that `Preprocessing` has no place for: it belongs to the network.
     batch : int, optional
-        1 where the graph takes one picture, None where it takes a vector of them.
+        1 where the graph takes one picture, None where it takes any number of them.
     """
 
     tensor: str
@@ -119,7 +119,8 @@ def _strangers(nodes: Nodes, placeholder: str, outputs: Sequence[str]) -> list[s
     """The nodes nearest to the placeholder that no stage holds, with their operators."""
     start = nodes.node(placeholder).name
     strange = _strange(nodes, nodes.ancestors(outputs))
-    near = nodes.descendants([start], stops=strange) & set(strange)
+    behind = nodes.descendants([start])
+    near = set(strange) - behind or nodes.descendants([start], stops=strange) & set(strange)
     found = [
         f"{inner} ({op})"
         for name in sorted(near)
@@ -144,7 +145,7 @@ class _End:
 
 def _stage(nodes: Nodes, placeholder: str, end: _End) -> ImageStage:
     """Try what the nodes say; NotAnImageError if the stage computes something else."""
-    probe = Probe(nodes, placeholder, end.tensor, looped=end.pixels.looped)
+    probe = Probe(nodes, placeholder, end.tensor, end.pixels)
     height, width = probe.size
     rule = Preprocessing(name="in-graph", height=height, width=width, channels=end.order, **end.fields)
     reasons = []
@@ -154,7 +155,7 @@ def _stage(nodes: Nodes, placeholder: str, end: _End) -> ImageStage:
         except OtherPicturesError as error:
             reasons.append(str(error))
         else:
-            return ImageStage(end.tensor, _named(candidate), end.rest, None if probe.is_vector else 1)
+            return ImageStage(end.tensor, _named(candidate), end.rest, probe.batch)
     raise NotAnImageError("; ".join(dict.fromkeys(reasons)) or "no size of the pictures is known")
 
 

@@ -46,6 +46,8 @@ class Pixels:
     cropped : bool
     looped : bool
         Whether a loop over a vector of pictures made it.
+    size : tuple of int or None, optional
+        Rows and columns as far as the loop's body says them.
     """
 
     channels: tuple[Channel, ...]
@@ -54,6 +56,7 @@ class Pixels:
     resize_nodes: Nodes | None = None
     cropped: bool = False
     looped: bool = False
+    size: tuple[int | None, ...] | None = None
 
 
 def read_pixels(nodes: Nodes, tensor: str) -> Pixels:
@@ -66,7 +69,9 @@ def read_pixels(nodes: Nodes, tensor: str) -> Pixels:
     """
     node = nodes.node(tensor)
     if (body := body_of(nodes, tensor)) is not None:
-        return replace(read_pixels(*body), looped=True)
+        inner, made = body
+        shape = inner.tensors.shape(made)
+        return replace(read_pixels(inner, made), looped=True, size=shape[:2] if shape else None)
     if node.op in DECODERS:
         return _decoded(node)
     if node.op not in _READERS:

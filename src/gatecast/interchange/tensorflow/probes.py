@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import tensorflow as tf
 
 from gatecast.graph import Preprocessing
 
-from .image_ops import image_tensors
+from .image_ops import image_tensor
 from .nodes import Nodes, imported, node_of
-from .pixels import NotAnImageError, Step
+from .pixels import NotAnImageError, Pixels, Step
 
 v1 = tf.compat.v1
 
@@ -25,36 +26,39 @@ class OtherPicturesError(Exception):
 
 
 class Probe:
-    """Runs a stage.
+    """Runs a stage; `pixels` is what its nodes say.
 
-    Parameters
+    Attributes
     ----------
-    looped : bool
-        Whether the stage is a loop over a vector of pictures.
+    batch : int, optional
+        Pictures that the graph takes at once; None is any number, and 1 where there is no loop.
+    size : tuple of int
+        Rows and columns that the stage makes.
     """
 
-    def __init__(self, nodes: Nodes, placeholder: str, tensor: str, looped: bool) -> None:
+    def __init__(self, nodes: Nodes, placeholder: str, tensor: str, pixels: Pixels) -> None:
         self._feed = placeholder
         self._tensor = tensor
         self._graph = imported(nodes.part([tensor], waits=True))
         shape = nodes.tensors.shape(tensor)
-        if shape is None or len(shape) != 4:
-            raise NotAnImageError(f"{tensor} must have the axes N, H, W, C, not shape {shape}")
-        self._static = shape
-        rank = nodes.tensors.shape(placeholder)
-        self.is_vector = looped or (rank is not None and len(rank) == 1)
-        self.size = self._size()
+        if shape is not None and len(shape) != 4:
+            raise NotAnImageError(f"{tensor} must have the axes N, H, W, C, not shape {list(shape)}")
+        fed = nodes.tensors.shape(placeholder)
+        self._is_looped = pixels.looped
+        self._is_vector = fed is not None and len(fed) == 1
+        self.batch = (fed[0] if fed else None) if pixels.looped else 1
+        self.size = self._size((shape or (None,))[1:3], pixels.size)
 
-    def _size(self) -> tuple[int, int]:
-        """Rows and columns of what the stage makes."""
-        height, width = self._static[1:3]
-        if height and width:
-            return height, width
+    def _size(self, *known: tuple[int | None, ...] | None) -> tuple[int, int]:
+        """Rows and columns of what the stage makes, as far as they are fixed; else by running it."""
+        for size in known:
+            if size and len(size) == 2 and size[0] and size[1]:
+                return size[0], size[1]
         try:
-            made = [self._run([picture])[0].shape for picture in _pictures(_SHAPES[:3])]
+            made = [array.shape for array in self._run(_pictures(_SHAPES[:3]))]
         except tf.errors.OpError as error:
             raise NotAnImageError(f"{_place(error)} fails on a picture") from error
-        if len(set(made)) != 1:
+        if len(set(made)) != 1 or len(made[0]) != 3:
             raise NotAnImageError(
                 f"{node_of(self._tensor)} must make tensors of one size, not {made[0]} and others"
             )
@@ -65,7 +69,7 @@ class Probe:
 
         Pictures that `rule` refuses, as too small for its crop, are left out.
         """
-        shapes = _SHAPES if rule.resize != "none" else [(rule.height, rule.width)] * 2
+        shapes = _SHAPES if rule.resize != "none" else ((rule.height, rule.width),) * 2
         expected = _expected(rule, rest, shapes)
         if len(expected) < len(shapes) // 2:
             raise OtherPicturesError(f"{_words(rule)} does not suit most pictures")
@@ -81,24 +85,29 @@ class Probe:
                 )
 
     def _run(self, pictures: list[bytes]) -> list[npt.NDArray[np.float32]]:
+        size = self.batch or len(pictures)
+        made: list[npt.NDArray[np.float32]] = []
         with _session(self._graph) as session:
-            if self.is_vector:
-                return list(session.run(self._tensor, {self._feed: pictures}))
-            return [session.run(self._tensor, {self._feed: picture})[0] for picture in pictures]
+            for start in range(0, len(pictures), size):
+                part = pictures[start : start + size]
+                part += pictures[:1] * (size - len(part))
+                fed = part if self._is_looped or self._is_vector else part[0]
+                made += list(session.run(self._tensor, {self._feed: fed}))
+        return made[: len(pictures)]
 
 
 def _expected(
-    rule: Preprocessing, rest: Sequence[Sequence[Step]], shapes: Sequence[tuple[int, int]]
+    rule: Preprocessing, rest: Sequence[Sequence[Step]], shapes: tuple[tuple[int, int], ...]
 ) -> dict[tuple[int, int], tuple[bytes, npt.NDArray[np.float32]]]:
     """For each shape that `rule` takes, a picture of it and what `rule` makes of that."""
     found = {}
     with tf.Graph().as_default() as graph:
-        picture = v1.placeholder(tf.string, [1])
-        made = with_steps(image_tensors(picture, rule), rest)
+        picture = v1.placeholder(tf.string, [])
+        made = with_steps(image_tensor(picture, rule), rest)
         with _session(graph) as session:
             for shape, data in zip(shapes, _pictures(shapes), strict=True):
                 with suppress(tf.errors.InvalidArgumentError):
-                    found[shape] = data, session.run(made, {picture: [data]})[0]
+                    found[shape] = data, session.run(made, {picture: data})
     return found
 
 
@@ -118,7 +127,8 @@ def _session(graph: Any) -> Any:
     return v1.Session(graph=graph, config=config)
 
 
-def _pictures(shapes: Sequence[tuple[int, int]]) -> list[bytes]:
+@cache
+def _pictures(shapes: tuple[tuple[int, int], ...]) -> list[bytes]:
     """Noise of these shapes as PNG files, the same each time."""
     random = np.random.default_rng(20)
     with tf.Graph().as_default() as graph:
