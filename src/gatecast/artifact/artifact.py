@@ -82,6 +82,13 @@ class Artifact:
                         f"Ports of stage {label} of {self.name} must be its {side}, not {', '.join(ports)}"
                     )
 
+    def forget_pages(self) -> None:
+        """Give back the memory of a mapped file's pages; what is read again comes from the file again."""
+        buffers = [stage.program.weights for stage in self.stages if isinstance(stage, ProgramStage)]
+        for mapped in {memoryview(buffer).obj for buffer in buffers}:
+            if isinstance(mapped, mmap.mmap):
+                mapped.madvise(mmap.MADV_DONTNEED)
+
     def to_bytes(self) -> bytes:
         """Return the file's bytes, the same each time."""
         return b"".join(self._parts())

@@ -11,7 +11,7 @@ from math import prod
 from threading import Lock
 
 from gatecast.artifact import Artifact, HostStage, ProgramStage
-from gatecast.devices import Device
+from gatecast.devices import LoadedProgram
 from gatecast.isa import Port
 from gatecast.numerics import BLOCK_SIZE
 
@@ -45,8 +45,13 @@ class _Moved:
         return Movement(self.source, Gather(self.table.reshape(1, 1, -1), counts, self.size))
 
 
-def ready_stages(artifact: Artifact, device: Device, lock: Lock, threads: int | None) -> Iterator[Stage]:
-    """Make one after the other ready, without image stages; errors are those of `open_session`."""
+def ready_stages(
+    artifact: Artifact, loaded: Mapping[str, LoadedProgram], lock: Lock, threads: int | None
+) -> Iterator[Stage]:
+    """Make one after the other ready, without image stages; `loaded` are the Programs by the names of stages.
+
+    Errors are those of `open_session`.
+    """
     fused: dict[str, _Moved] = {}
     for stage in artifact.stages:
         if isinstance(stage, HostStage):
@@ -63,15 +68,15 @@ def ready_stages(artifact: Artifact, device: Device, lock: Lock, threads: int | 
             else:
                 yield ReadyMovementStage(stage.name, {name: one.as_it_is() for name, one in moved.items()})
         elif isinstance(stage, ProgramStage):
-            yield _ready_program(stage, device, lock, fused)
+            yield _ready_program(stage, loaded[stage.name], lock, fused)
 
 
 def _ready_program(
-    stage: ProgramStage, device: Device, lock: Lock, fused: Mapping[str, _Moved]
+    stage: ProgramStage, loaded: LoadedProgram, lock: Lock, fused: Mapping[str, _Moved]
 ) -> ReadyProgramStage:
     ports = {port.name: port for port in stage.program.inputs}
     moved = {name: fused[name].into(port) for name, port in ports.items() if name in fused}
-    return ReadyProgramStage(stage, device.load(stage.program), lock, moved)
+    return ReadyProgramStage(stage, loaded, lock, moved)
 
 
 def _only_encoded(artifact: Artifact, value: str, table: Table) -> bool:

@@ -263,9 +263,11 @@ def open_session(
     name = default_device() if device is None else device
     opened, lock = open_device(name, threads=threads, trace=trace, progress=progress), Lock()
     with ExitStack() as resources:
-        stages: list[Stage] = []
-        for ready in ready_stages(artifact, opened, lock, threads):
-            if isinstance(ready, ReadyProgramStage):
-                resources.callback(ready.loaded.close)
-            stages.append(ready)
-        return Session(artifact, opened.name, tuple(stages), resources.pop_all(), lock)
+        loaded = {}
+        for stage in artifact.stages:
+            if isinstance(stage, ProgramStage):
+                loaded[stage.name] = opened.load(stage.program)
+                resources.callback(loaded[stage.name].close)
+        artifact.forget_pages()  # a device has what it needs; now, before the host stages take memory
+        stages = tuple(ready_stages(artifact, loaded, lock, threads))
+        return Session(artifact, opened.name, stages, resources.pop_all(), lock)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 # mallopt parameters of glibc: keep large buffers in the heap instead of mapping and faulting them in anew.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
 
 @contextlib.contextmanager
@@ -42,5 +42,6 @@ def tune_malloc() -> None:
                 (_M_MMAP_THRESHOLD, 1 << 28),
                 (_M_TRIM_THRESHOLD, 1 << 29),
                 (_M_TOP_PAD, 1 << 24),
+                (_M_ARENA_MAX, 2),  # one for each of many threads keeps what a request took, many times
             ):
                 mallopt(parameter, value)
