@@ -51,7 +51,8 @@ struct Convolve {
   int pixels, taps, in_blocks, out_blocks, group_blocks;
   int channels;                    // of a block that have weights at all
   const uint8_t* panels;           // [output block][tap][input block][kPanelBytes]
-  int ahead_blocks;                // output blocks from one part to what its thread will do next; 0: no matter
+  const uint8_t* panels_end;       // of all panels; those of the next convolution follow these
+  int64_t ahead;                   // bytes from the panels in use to those that are fetched meanwhile
   const float* resumed;            // partial sums [pixel][output block][32]; or null
   float* suspended;
   Epilogue end;

@@ -67,13 +67,15 @@ INLINE void add_block(const uint8_t* mantissas, const uint8_t* steps, const int6
   }
 }
 
-// What to bring into the second-level cache meanwhile: some lines at each step.
+// What to bring into the second-level cache meanwhile: some lines at each step, until none is left.
 struct Ahead {
   const uint8_t* next;
-  int lines;
+  int lines, left;
 
   INLINE void step() {
+    if (left <= 0) return;
     for (int i = 0; i < lines; ++i, next += 64) _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+    left -= lines;
   }
 };
 
@@ -115,26 +117,26 @@ void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* pa
     join(c.suspended + (int64_t(pixel + p) * c.out_blocks + out_block) * kLanes, sums[p][0], sums[p][1]);
 }
 
-// The tiles of one output block, whose panels begin at `panel`. Each tile fetches its share of the panels that this
-// thread will probably need next.
+// The panels of one output block, and those that its tiles fetch for later: each tile its share of as many.
 struct Strip {
-  Strip(const Convolve& c, int out_block, int first_tile, int last_tile)
-      : c(c), out_block(out_block), first_tile(first_tile), tiles(last_tile - first_tile) {
-    const int ahead = out_block + c.ahead_blocks < c.out_blocks ? out_block + c.ahead_blocks : 0;
-    steps = int64_t(c.taps) * c.in_blocks;
+  Strip(const Convolve& c, int out_block) : c(c), out_block(out_block) {
+    const int64_t tiles = (c.pixels + kPixels - 1) / kPixels, steps = int64_t(c.taps) * c.in_blocks;
     panel = c.panels + out_block * steps * kPanelBytes;
-    next = c.panels + ahead * steps * kPanelBytes;
-    lines = c.ahead_blocks ? (kPanelBytes / 64 + tiles - 1) / tiles : 0;
+    next = panel + c.ahead;
+    total = int(steps * (kPanelBytes / 64));
+    const int64_t within = (c.panels_end - next) / 64;
+    if (within < total) total = within < 0 ? 0 : int(within);
+    share = int((total + tiles - 1) / tiles);
+    lines = int((share + steps - 1) / steps);
   }
 
   INLINE Ahead ahead(int tile) const {
-    const int64_t offset = (tile - first_tile) * steps * lines * 64;
-    return {next + offset, offset < steps * kPanelBytes ? lines : 0};
+    const int64_t done = int64_t(tile) * share, left = total - done;
+    return {next + done * 64, lines, int(left < share ? left : share)};
   }
 
   const Convolve& c;
-  int out_block, first_tile, tiles, lines;
-  int64_t steps;
+  int out_block, total, share, lines;
   const uint8_t *panel, *next;
 };
 
@@ -172,7 +174,7 @@ void convolve_any(const Strip& strip, int first_tile, int last_tile) {
 
 template <int G>
 void convolve_groups(const Convolve& c, int out_block, int first_tile, int last_tile) {
-  const Strip strip(c, out_block, first_tile, last_tile);
+  const Strip strip(c, out_block);
   if (!is_usual(c, out_block)) return convolve_any<G>(strip, first_tile, last_tile);
   const int whole = c.pixels / kPixels, end = last_tile < whole ? last_tile : whole;
   const bool residual = c.end.residual.present();

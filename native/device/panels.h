@@ -1,6 +1,7 @@
 // Weight memory, followed while a Program is loaded: what a panel holds depends on the text alone, so each convolution's
 // panels are packed for the kernels once, and the instruction `weights` costs nothing in a run.
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 
@@ -8,43 +9,45 @@
 
 namespace gatecast {
 
-// Panels as kernels read them. No lane has weights other than 0 from channel `channels` of its block on.
-struct Panels {
-  Buffer<uint8_t> bytes;
-  int channels;
+// Where a panel came from in the section `weights`.
+struct Panel {
+  uint32_t offset = 0;
+  int32_t bits = 0;
+  auto operator<=>(const Panel&) const = default;
 };
-
-using PackedPanels = std::shared_ptr<const Panels>;
 
 class WeightMemory {
  public:
-  WeightMemory(const Sizes& sizes, Memory::Section weights, const Kernels& kernels)
-      : held_(sizes.panels), wrap_(sizes.weight_wrap), weights_(weights), kernels_(kernels) {}
+  explicit WeightMemory(const Sizes& sizes) : held_(sizes.panels), wrap_(sizes.weight_wrap) {}
 
   // Follows an instruction `weights`.
   void load(const Instruction& i);
 
-  // Panels from an address on, as kernels read them; the same ones are packed once.
-  PackedPanels packed(int64_t address, int64_t count);
-
-  size_t packed_bytes() const { return packed_bytes_; }
+  // The panels that a `convolve` reads.
+  std::vector<Panel> read_by(const Instruction& i) const;
 
  private:
-  struct Panel {
-    uint32_t offset = 0;
-    int32_t bits = 0;
-    auto operator<=>(const Panel&) const = default;
-  };
-
-  // Packs one; returns how many channels of its blocks have weights.
-  int pack(const Panel& panel, uint8_t* out) const;
-
   std::vector<Panel> held_;
   size_t wrap_;
-  Memory::Section weights_;
-  const Kernels& kernels_;
-  std::map<std::vector<Panel>, PackedPanels> packed_;
-  size_t packed_bytes_ = 0;
 };
+
+// The panels of a Program as kernels read them, in the order in which a run first needs them.
+struct PackedWeights {
+  struct Run {
+    size_t offset, count;
+    int channels;  // no lane has weights other than 0 from this channel of its block on
+  };
+  std::map<std::vector<Panel>, Run> runs;  // the same ones are packed once
+  Buffer<uint8_t> bytes;
+};
+
+using SharedWeights = std::shared_ptr<const PackedWeights>;
+
+// Packs all panels of a text.
+SharedWeights pack_weights(const Layout& layout, const uint32_t* text, size_t instructions, const Sizes& sizes,
+                           Memory::Section weights, const Kernels& kernels);
+
+// What was packed under this key and is still held by someone; else makes it. Loads take turns.
+SharedWeights shared_weights(const std::string& key, const std::function<SharedWeights()>& make);
 
 }  // namespace gatecast

@@ -28,15 +28,15 @@ void convolve_part(const void* work, int part) {
 }  // namespace
 
 Program::Program(const Layout& layout, const uint32_t* text, size_t instructions, size_t prologue, const Sizes& sizes,
-                 Memory::Section weights, const Kernels& kernels, int threads)
+                 Memory::Section weights, const Kernels& kernels, int threads, const std::string& digest)
     : kernels_(kernels), memory_(sizes, weights.data, weights.size, kernels.flip), pool_(ThreadPool::shared(threads)) {
-  WeightMemory weight_memory(sizes, weights, kernels);
-  StepMaker maker(memory_, weight_memory, kernels, threads);
+  const auto pack = [&] { return pack_weights(layout, text, instructions, sizes, weights, kernels); };
+  packed_ = digest.empty() ? pack() : shared_weights(digest + std::to_string(sizes.weight_wrap) + kernels.name, pack);
+  StepMaker maker(memory_, sizes, *packed_, kernels, threads);
   for (size_t n = 0; n < instructions; ++n) {
     auto step = maker.make(Instruction(layout, text + n * kInstructionWords), int(n));
     if (step) (n < prologue ? prologue_ : body_).push_back(std::move(*step));
   }
-  packed_bytes_ = weight_memory.packed_bytes();
   execute(prologue_, nullptr);
 }
 

@@ -19,7 +19,7 @@ struct Constants {
 // A convolution with the tables that its `Convolve` points into.
 struct ConvolveStep {
   Convolve work;
-  PackedPanels panels;
+  size_t panel_bytes = 0;
   std::vector<int32_t> pixel_in, pixel_out, pixel_residual, tile_blocks, tap_blocks, tap_offsets;
   int tiles = 0, part_tiles = 0;  // a part of the work is so many tiles of one output block
 };
@@ -31,9 +31,10 @@ struct Step {
 
 class Program {
  public:
-  // `text` and `weights` must outlive the Program; the prologue is run.
+  // `weights` must outlive the Program; the prologue is run. Programs with the same `digest` of text and weights share
+  // what was packed of them; an empty one is shared with none.
   Program(const Layout& layout, const uint32_t* text, size_t instructions, size_t prologue, const Sizes& sizes,
-          Memory::Section weights, const Kernels& kernels, int threads);
+          Memory::Section weights, const Kernels& kernels, int threads, const std::string& digest = {});
 
   // Computes one image; `outputs` are valid until the next run. Calls from several threads take turns.
   // `nanoseconds`, if given, gets what each instruction of the text took.
@@ -42,7 +43,7 @@ class Program {
   const Buffer<uint8_t>& outputs() const { return memory_.outputs; }
   const Kernels& kernels() const { return kernels_; }
   int threads() const { return pool_->threads(); }
-  size_t packed_bytes() const { return packed_bytes_; }
+  const SharedWeights& packed() const { return packed_; }
   std::mutex& lock() { return lock_; }
 
  private:
@@ -55,7 +56,7 @@ class Program {
 
   const Kernels& kernels_;
   Memory memory_;
-  size_t packed_bytes_ = 0;
+  SharedWeights packed_;
   std::vector<Step> prologue_, body_;
   std::shared_ptr<ThreadPool> pool_;
   std::mutex lock_;

@@ -8,8 +8,8 @@ namespace gatecast {
 
 class StepMaker {
  public:
-  StepMaker(const Memory& memory, WeightMemory& weights, const Kernels& kernels, int threads)
-      : memory_(memory), weights_(weights), kernels_(kernels), threads_(threads) {}
+  StepMaker(const Memory& memory, const Sizes& sizes, const PackedWeights& packed, const Kernels& kernels, int threads)
+      : memory_(memory), weights_(sizes), packed_(packed), kernels_(kernels), threads_(threads) {}
 
   // None for an instruction that does nothing in a run.
   std::optional<Step> make(const Instruction& i, int number);
@@ -24,7 +24,8 @@ class StepMaker {
   void share_out(const Instruction& i, ConvolveStep& step) const;
 
   const Memory& memory_;
-  WeightMemory& weights_;
+  WeightMemory weights_;
+  const PackedWeights& packed_;
   const Kernels& kernels_;
   int threads_;
 };

@@ -185,6 +185,34 @@ def test_sessions_at_once_do_not_disturb_each_other():
         assert all(pool.map(lambda job: job[0].run(job[1]) == job[2], jobs))
 
 
+def shared(first, second, *sets):
+    """Whether two Programs, loaded together, share their packed weights; each on its instruction set."""
+    loaded = [
+        software.SoftwareDevice(1, name).load(program)
+        for program, name in zip((first, second), sets or (SETS[0], SETS[0]), strict=True)
+    ]
+    return loaded[0].packed == loaded[1].packed
+
+
+def test_sessions_of_the_same_program_share_its_packed_weights():
+    program, inputs = convolution(seed=1, size=(5, 6), blocks_in_out=(2, 3), kernel=3)
+    other, _ = convolution(seed=2, size=(5, 6), blocks_in_out=(2, 3), kernel=3)
+    assert shared(program, Program.from_bytes(program.to_bytes()))
+    assert not shared(program, other)
+    first, second = (software.SoftwareDevice(threads).load(program) for threads in (1, 2))
+    assert first.packed == second.packed
+    assert first.packed[1] == 3 * 9 * 2 * (32 * 32 + 128)
+    expected = open_device("reference").load(program).run(inputs)
+    first.close()  # what it packed is the other's too
+    assert second.run(inputs) == expected
+
+
+@pytest.mark.skipif(len(SETS) < 2, reason="needs a processor with two instruction sets")
+def test_each_instruction_set_packs_weights_its_own_way():
+    program, _ = convolution(seed=1, size=(5, 6), blocks_in_out=(2, 3))
+    assert not shared(program, program, *SETS[:2])
+
+
 def test_a_forked_child_gets_threads_of_its_own():
     program, inputs = convolution(11, (28, 28), (2, 4), 3)
     loaded = software.SoftwareDevice(2).load(program)

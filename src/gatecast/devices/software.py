@@ -6,6 +6,7 @@ extension is missing, importing this fails and says how to get it.
 
 import os
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -73,19 +74,24 @@ class SoftwareDevice:
 
 
 class SoftwareProgram:
-    """A Program with its memories; see `gatecast.devices.LoadedProgram`. Concurrent runs take turns."""
+    """A Program with its memories; see `gatecast.devices.LoadedProgram`. Concurrent runs take turns.
+
+    Those of one process with the same text and weights share what is packed of them for the kernels.
+    """
 
     def __init__(self, program: Program, instruction_set: str, threads: int) -> None:
         self._inputs_bytes = program.inputs_bytes
         self._instructions = len(program.text)
+        text = encode_text(program.text)
         self._native: Any = _native.Program(
             _layout(),
-            _bytes(encode_text(program.text)),
+            _bytes(text),
             program.prologue,
             _sizes(program),
             _bytes(program.weights),
             instruction_set,
             threads,
+            sha256(b"".join((sha256(text).digest(), sha256(program.weights).digest()))).hexdigest(),
         )
 
     @property
@@ -105,6 +111,12 @@ class SoftwareProgram:
         native, times = self._open(), np.zeros(self._instructions, np.uint64)
         native.run_profiled(self._checked(inputs), times)
         return times
+
+    @property
+    def packed(self) -> tuple[int, int]:
+        """Address and size in bytes of the packed weights."""
+        native = self._open()
+        return native.packed_address, native.packed_bytes
 
     def close(self) -> None:
         """Free the memories, when no run is in progress any more."""
