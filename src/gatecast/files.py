@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Write a file whole or not at all; where files that can be made again are kept."""
 
 import os
 from collections.abc import Iterable
@@ -52,3 +52,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be fetched or made again: `GATECAST_CACHE`, else XDG's ``gatecast``."""
+    if named := os.environ.get("GATECAST_CACHE"):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "gatecast"

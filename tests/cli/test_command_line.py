@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import click
 import pytest
 
 from gatecast import __version__
-from gatecast.cli import main
+from gatecast.cli import command_line, main
 from gatecast.cli.command_line import COMMANDS, LazyGroup
 from gatecast.errors import FileError, UnsupportedError
 
@@ -157,3 +158,15 @@ class TestFailures:
         assert out == ""
         assert err.startswith("Usage: gatecast")
         assert text in err
+
+
+def test_commands_whose_modules_are_not_installed_are_not_there(monkeypatch, capsys):
+    """In an image, which holds only what serves."""
+    monkeypatch.setattr(
+        command_line, "find_spec", lambda name: None if name.endswith(".compile") else find_spec(name)
+    )
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert "serve " in told and "compile " not in told.partition("Commands:")[2]
+    assert main(["compile"]) == 2
+    assert "No such command 'compile'" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """Writes small Keras networks as ONNX by tf2onnx, with what Keras computes: run in a process of its own.
 
-Usage: python keras_networks.py FOLDER
+Usage: python keras_networks.py FOLDER [--saved-model]
 """
 
 import os
@@ -61,7 +61,7 @@ def excite():
     return keras.Model(inputs, layers.Conv2D(4, 3, padding="same", name="map")(x))
 
 
-def main(folder):
+def main(folder, saved_model):
     for make in (residual, sequential, excite):
         keras.utils.set_random_seed(3)
         network = make()
@@ -73,14 +73,17 @@ def main(folder):
             ]
         )
         shape = network.input_shape[1:]
+        x = rng.standard_normal((2, *shape)).astype(np.float32)
+        np.savez(folder / f"{make.__name__}.npz", x=x, y=network(x, training=False).numpy())
+        if saved_model:
+            network.export(str(folder / make.__name__), verbose=False)
+            continue
         signature = [tf.TensorSpec((None, *shape), tf.float32, name="image")]
         model, _ = tf2onnx.convert.from_function(
             tf.function(lambda image, network=network: network(image, training=False)), signature, opset=18
         )
         (folder / f"{make.__name__}.onnx").write_bytes(model.SerializeToString())
-        x = rng.standard_normal((2, *shape)).astype(np.float32)
-        np.savez(folder / f"{make.__name__}.npz", x=x, y=network(x, training=False).numpy())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), saved_model="--saved-model" in sys.argv)

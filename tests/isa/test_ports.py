@@ -7,7 +7,7 @@ from gatecast.errors import ProgramError, RequestError
 from gatecast.isa import Port, pack_inputs, unpack_outputs
 from gatecast.numerics import FORMATS, decode, encode, round_to_format
 
-SHAPES = [(1, 1, 1), (1, 1, 32), (3, 5, 33), (7, 2, 96), (2, 3, 21)]
+SHAPES = [(1, 1, 1), (1, 1, 32), (1, 1, 100), (3, 5, 33), (7, 2, 96), (2, 3, 21)]
 
 
 def tensor(shape, seed=0):
@@ -48,6 +48,18 @@ def test_blocks_may_hold_fewer_channels_than_32(example):
     assert (found == np.concatenate(parts, axis=-1)).all()
     lanes = unpack_outputs(example(outputs=(Port.packed("x", (2, 2, 64), "bfp8"),)), section)["x"]
     assert (lanes[..., 20:32] == 0).all() and (lanes[..., 32:62] == parts[1]).all()
+
+
+@pytest.mark.parametrize("counts", [(32, 18), (20, 30)])
+def test_a_vector_of_scores_is_read_from_its_place(example, counts):
+    first = Port.packed("first", (1, 1, 3), "float32")
+    port = dataclasses.replace(
+        Port.packed("x", (1, 1, 50), "float32", offset=first.end), block_channels=counts
+    )
+    x = tensor((1, 1, 50))
+    section = pack_inputs(example(inputs=(first, port)), {"first": tensor((1, 1, 3)), "x": x})
+    found = unpack_outputs(example(outputs=(first, port)), section)["x"]
+    assert found.flags.writeable and (found == x).all()
 
 
 def test_small_values_and_negative_zeros_become_zeros(example):

@@ -94,6 +94,8 @@ def test_errors_name_instruction_layer_and_field(edited):
         (WEIGHTS, {"section": 1}, "section must be weights, not workspace"),
         (BIAS, {"section": 2}, "section must be weights, not inputs"),
         (BIAS, {"offset": 14800}, "offset must be a multiple of 32, not 14800"),
+        (LOAD, {"offset": 2}, "offset must be a multiple of 4, not 2"),
+        (STORE, {"row_pitch": 129}, "row_pitch must be a multiple of 4, not 129"),
         (
             LOAD,
             {"out_format": 0, "out_row": 0, "out_pixel": 0},

@@ -3,6 +3,7 @@
 import numpy as np
 
 from gatecast.isa import UNITS, Instruction, encode, units
+from gatecast.rtl.instructions import unit_beats
 from gatecast.rtl.tokens import Tokens
 from gatecast.rtl.unit_control import State, UnitControl
 
@@ -41,12 +42,15 @@ def test_counters_follow_signals_and_waits(simulate):
     assert not faults
 
 
-def offered(instruction, words):
-    return int.from_bytes(encode(instruction), "little") & (1 << 32 * words) - 1
+def beats(instruction, number, unit):
+    """What `Fetch` hands to a unit: the words, the number in the place behind them, 16 bytes at once."""
+    count = unit_beats(unit)
+    code = encode(instruction)[: 16 * count - 4] + number.to_bytes(4, "little")
+    return [int.from_bytes(code[16 * n : 16 * n + 16], "little") for n in range(count)]
 
 
 def test_a_unit_waits_runs_and_signals_in_order(simulate):
-    control, events = UnitControl("store", depth=2), []
+    control, events = UnitControl("store", depth=4), []
     texts = [
         Instruction(
             "store", in_rows=1, in_columns=1, in_blocks=1, wait=("matrix",), signal=("load", "vector")
@@ -57,11 +61,11 @@ def test_a_unit_waits_runs_and_signals_in_order(simulate):
 
     async def offer(ctx):
         for number, instruction in enumerate(texts):
-            code = offered(instruction, control.words)
-            ctx.set(control.i.payload, {"words": code, "number": 7 + number})
-            ctx.set(control.i.valid, 1)
-            await ctx.tick().until(control.i.ready)
-            ctx.set(control.i.valid, 0)
+            for beat in beats(instruction, 7 + number, "store"):
+                ctx.set(control.i.payload, beat)
+                ctx.set(control.i.valid, 1)
+                await ctx.tick().until(control.i.ready)
+                ctx.set(control.i.valid, 0)
 
     async def engine(ctx):
         """Take ten cycles for an instruction; grant tokens late."""
@@ -90,7 +94,7 @@ def test_a_unit_waits_runs_and_signals_in_order(simulate):
         ("retired", 8, units("weights"), 0),
         ("start", 9),
         ("retired", 9, 0, 9),
-        (21, True, 1),
+        (24, True, 1),
         State.IDLE,
     ]
     assert list(UNITS).index("store") == STORE

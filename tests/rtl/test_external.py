@@ -12,15 +12,14 @@ STALLS = pytest.mark.parametrize("stall", [0.0, 0.6], ids=["free-running", "back
 
 
 @STALLS
-@pytest.mark.parametrize("granule", [1, 4])
-def test_pieces_are_read_from_any_address(simulate, external_memory, granule, stall):
-    rng, unit, found = np.random.default_rng(granule), PieceReader(6, granule, depth=4), []
+def test_pieces_are_read_at_words_and_single_bytes_anywhere(simulate, external_memory, stall):
+    rng, unit, found = np.random.default_rng(4), PieceReader(6, depth=4), []
     memory = external_memory(CONTENT, stall)
-    pieces = [(0, 32, 1), (15 & -granule, 32, 2), (16, 1, 3)]
+    pieces = [(0, 32, 1), (12, 32, 2), (16, 1, 3)]
     pieces += [
-        (int(a) * granule, int(n), 4 + i)
-        for i, (a, n) in enumerate(rng.integers(1, (448 // granule, 33), (15, 2)))
+        (4 * int(a), int(n), 4 + i) for i, (a, n) in enumerate(rng.integers(1, (448 // 4, 33), (15, 2)))
     ]
+    pieces += [(int(a), 1, 20 + i) for i, a in enumerate(rng.integers(0, 448, 15))]
 
     async def ask(ctx):
         for address, count, tag in pieces:
@@ -36,6 +35,8 @@ def test_pieces_are_read_from_any_address(simulate, external_memory, granule, st
             if ready and ctx.get(unit.o.valid):
                 count = pieces[len(found)][1]
                 data = ctx.get(unit.o.payload.data).to_bytes(32, "little")[:count]
+                if count == 1:
+                    data = bytes([ctx.get(unit.o.payload.byte)])
                 found.append((data, ctx.get(unit.o.payload.tag)))
             await ctx.tick()
 
@@ -48,15 +49,12 @@ def test_pieces_are_read_from_any_address(simulate, external_memory, granule, st
 def test_pieces_are_written_and_nothing_beside_them(simulate, external_memory, stall):
     rng, unit, memory = np.random.default_rng(3), PieceWriter(), external_memory(CONTENT, stall)
     expected = bytearray(CONTENT)
-    pieces = [(int(a), int(n)) for a, n in rng.integers(1, (448, 33), (15, 2))] + [
-        (0, 32),
-        (31, 32),
-        (16, 16),
-    ]
+    pieces = [(4 * int(a), 4 * int(n)) for a, n in rng.integers(1, (112, 9), (15, 2))]
+    pieces += [(0, 32), (28, 32), (16, 16), *((int(a), 1) for a in rng.integers(0, 448, 15))]
 
     async def bench(ctx):
         for address, count in pieces:
-            data = rng.integers(0, 256, 32, np.uint8).tobytes()
+            data = rng.integers(0, 256, 32, np.uint8).tobytes() if count > 1 else 4 * rng.bytes(1)
             expected[address : address + count] = data[:count]
             code = int.from_bytes(data, "little")
             ctx.set(unit.i.payload, {"address": address, "bytes": count, "data": code})
@@ -74,7 +72,7 @@ class Users(wiring.Component):
     """Two readers and a writer at one master."""
 
     def __init__(self):
-        self.master = MemoryMaster(("first", "second", "third"))
+        self.master = MemoryMaster(("first", "second", "third"), writers=("third",))
         self.first, self.second, self.third = PieceReader(1), PieceReader(1), PieceWriter()
         super().__init__({})
 
@@ -138,7 +136,7 @@ def test_each_user_gets_its_own_answers(simulate, external_memory, stall):
         while not ctx.get(users.third.idle) or ctx.get(users.master.request.valid):
             await ctx.tick()
 
-    addresses = {"first": list(range(0, 200, 21)), "second": list(range(100, 220, 19))}
+    addresses = {"first": list(range(0, 200, 20)), "second": list(range(100, 220, 12))}
     benches = [bench for name in found for bench in reader(name, addresses[name])]
     serve = memory.serve(users.master.request, users.master.response)
     simulate(users, *benches, writes, background=[serve, watch(users.master.request, stable)])

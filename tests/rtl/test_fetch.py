@@ -8,7 +8,7 @@ from amaranth.hdl import Value
 
 from gatecast.isa import INSTRUCTION_BYTES, KINDS, UNITS, architecture, format_code
 from gatecast.rtl.fetch import Fetch
-from gatecast.rtl.instructions import unit_words
+from gatecast.rtl.instructions import BEAT_WORDS, unit_beats, unit_words
 from gatecast.rtl.refusal import field_values, refusal
 from gatecast.rtl.registers import Reason
 
@@ -40,9 +40,13 @@ def text_of(rng, length):
 
 
 def instructions(unit, beats):
-    """Numbers and words of what a unit was handed."""
-    words = 32 * unit_words(unit)
-    return [(beat >> words, beat % (1 << words)) for beat in beats]
+    """Numbers and words of what a unit was handed, put together from its beats."""
+    size, found = unit_beats(unit), []
+    for start in range(0, len(beats), size):
+        whole = sum(beat << 32 * BEAT_WORDS * n for n, beat in enumerate(beats[start : start + size]))
+        number = whole >> 32 * (BEAT_WORDS * size - 1)
+        found.append((number, whole % (1 << 32 * unit_words(unit))))
+    return found
 
 
 def expected(unit, text, count):

@@ -232,3 +232,27 @@ def test_random_instructions(simulate, kind, seeds):
             assert words == memory.vectors.tobytes(), seed
 
     simulate(engine, bench, deadline=40_000 * len(seeds))
+
+
+def test_the_first_instruction_after_a_reset_takes_nothing_before_its_operands(simulate):
+    engine, rng, formats = Engine("vector"), np.random.default_rng(1), ["bfp4", "bfp8", "bfp8", "bfp8"]
+    fields = {
+        "in_rows": 2,
+        "in_columns": 1,
+        "kernel_rows": 2,
+        "out_rows": 1,
+        "out_columns": 1,
+        "out_blocks": 1,
+    }
+    views = view("in", 0, "bfp4", 1, 1) | view("out", 2, "bfp8", 1, 1)
+    average = Instruction("pool", operation=1, factor=0.5, **views, **fields)
+    memory = filled(rng, formats, "bfp8")
+
+    async def bench(ctx):
+        await fill(ctx, engine, average, memory, formats, "bfp8")
+        await run(ctx, engine, average, unit_words("vector"), rng)
+        engine.unit.model(memory, average)
+        found = ctx.get(engine.blocks.data[2 * REGION])
+        assert found == aligned(memory.mantissas[2 * REGION], memory.exponents[2 * REGION], "bfp8")
+
+    simulate(engine, bench)

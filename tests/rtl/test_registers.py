@@ -7,7 +7,7 @@ import pytest
 
 from gatecast.isa import UNITS, architecture
 from gatecast.rtl import ERRORS, REGISTERS, UNIT_STATES, register_map_json, register_map_svd, register_words
-from gatecast.rtl.bus import RegisterBus
+from gatecast.rtl.bus import LATENCY, RegisterBus
 from gatecast.rtl.registers import Reason
 from gatecast.rtl.unit_control import State
 
@@ -84,5 +84,5 @@ def test_registers_keep_show_and_command(access):
     assert [value for _, value in found[2:5]] == [0x1000, 0xFFFF0000, 1234]
     assert found[6][1] == 1234
     assert found[8][1] == 0
-    assert {waited for waited, _ in found} == {1}
+    assert {waited for waited, _ in found} == {LATENCY}
     assert pulses.count(1) == 1  # a command lasts for one cycle

@@ -20,8 +20,8 @@ NAMES = (*FORMATS, "float32")
 def external(rng, name, rows, columns, blocks):
     """A map at odd places: pixels of one block more than is moved, rows apart."""
     pitch, size = blocks + 1, 128 if name == "float32" else FORMATS[name].block_bytes
-    row = columns * pitch * size + int(rng.integers(0, 5))
-    fields = {"offset": int(rng.integers(0, 40)), "row_pitch": row, "pixel_pitch": pitch}
+    row = columns * pitch * size + 4 * int(rng.integers(0, 5))
+    fields = {"offset": 4 * int(rng.integers(0, 10)), "row_pitch": row, "pixel_pitch": pitch}
     if name != "float32":
         fields |= {"exponents": rows * row + 77, "exponent_pitch": columns * pitch + 3}
     return fields

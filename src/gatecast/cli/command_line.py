@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 
 import click
 
@@ -44,12 +45,12 @@ class LazyGroup(click.Group):
     """Knows its commands by name, and imports the module of one when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of a newcomer's way through them."""
-        return list(COMMANDS)
+        """In the order of a newcomer's way through them; an image has only those that serve."""
+        return [name for name in COMMANDS if _is_here(name)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's module."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in COMMANDS or not _is_here(cmd_name):
             return None
         command: click.Command = import_module(f"gatecast.cli.{cmd_name}").command
         return command
@@ -57,7 +58,11 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+def _is_here(name: str) -> bool:
+    return find_spec(f"{__package__}.{name}") is not None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -40,7 +40,7 @@ def command(
     workspace: Workspace,
     json_: bool,
 ) -> None:
-    """Convert a registered network into a quantised one.
+    """Convert a registered network into a quantised one, in the background.
 
     MODEL is an ONNX file, a TensorFlow SavedModel or a frozen graph. The result is registered as
     NAME.VERSION.accelonnx, standard ONNX. Tensors are named as in the network's file; `:0` may be left out,

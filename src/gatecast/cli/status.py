@@ -17,7 +17,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[object]]]
 @records.workspace
 @options.as_json
 def command(workspace: Workspace, json_: bool) -> None:
-    """Show models, operations, images, computes, services and replicas."""
+    """Show all of a workspace: models, images, services and what runs."""
     if json_:
         print_json(_document(workspace))
         return

@@ -34,9 +34,9 @@ BEAT_BYTES = 16
 PIECE_BYTES = 32
 """Most bytes that a unit asks of external memory at once."""
 
-_READ = 2  # cycles from a request to on-chip memory to its answer
+_READ = 3  # cycles from a request to on-chip memory to its answer
 _WORD_BYTES = 16  # of vector memory
-_OPERANDS = 6  # cycles from a unit's first request for an operand to its first row
+_OPERANDS = 12  # cycles from a unit's first request for an operand to its first row
 _PITCH_BITS = 24  # of the product that `load` and `store` make first
 
 _ACTIVATION_PASSES = {Activation.LEAKY_RELU: 2, Activation.HARD_SIGMOID: 2, Activation.HARD_SWISH: 3}
@@ -92,7 +92,7 @@ def _store(instruction: Instruction, sizes: Architecture) -> Cost:
         return Cost(before, beats, pace=_READ + 2)
     mantissas = int(_spans(values, external_map(instruction).element_bytes).sum())
     beats = mantissas + len(exponents)
-    return Cost(before, beats, pace=(mantissas + len(values) * (_READ + 3)) / beats)
+    return Cost(before, beats, pace=(mantissas + len(values) * (_READ + 4)) / beats)
 
 
 def _planes(instruction: Instruction) -> tuple[Starts, Starts]:

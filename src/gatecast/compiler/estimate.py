@@ -18,13 +18,15 @@ from .cycles import BEAT_BYTES, Cost, cost
 MEMORY_LATENCY = 16
 """Cycles from a read of external memory to its answer, unless told otherwise."""
 
-QUEUE = 8
-"""Instructions that wait in a unit's queue."""
+_HANDED = {"load": 3, "weights": 2, "matrix": 6, "vector": 5, "store": 3}
+"""Cycles in which an instruction is handed to its unit, and again those in which the unit takes it."""
+
+_QUEUED = 16
+"""Cycles of handing that a unit's queue holds, beside the instruction that the unit has taken."""
 
 _FETCH_BEATS = 6  # that hold the words an instruction may use
 _TRIP = 1  # cycles of a request on its way to memory
 _CHECKED = 2  # from an instruction's last word to its offer to a unit
-_OFFERED = 2  # from there to the unit's look at its tokens
 _PRIORITY = ("fetch", "load", "store", "weights")
 
 
@@ -138,10 +140,10 @@ class _Model:
         instruction = self.text[self.fetched]
         if instruction.name != "end":
             unit = unit_of(instruction)
-            if len(self.queues[unit]) >= QUEUE:
+            if len(self.queues[unit]) >= 1 + _QUEUED // _HANDED[unit]:
                 return False
             if not self.queues[unit] and self.running[unit] is None and not self.work[unit].phases:
-                self.work[unit].phases.append(("wait", _OFFERED, 0))
+                self.work[unit].phases.append(("wait", _HANDED[unit] + 1, 0))
             self.queues[unit].append(self.fetched)
         self.fetched += 1
         if self.fetched < len(self.text):
@@ -156,7 +158,7 @@ class _Model:
             return False
         self.tokens.subtract((other, unit) for other in waited)
         self.queues[unit].popleft()
-        self.running[unit], self.started[number] = number, self.now + 1
+        self.running[unit], self.started[number] = number, self.now + 2
         self.work[unit].phases.extend(self._phases(cost(instruction, self.sizes)))
         return True
 
@@ -167,19 +169,20 @@ class _Model:
         self.spans[number] = Span(self.started[number], self.now - 1)
         self.tokens.update((unit, other) for other in _names(self.text[number].signal))
         self.running[unit] = None
-        self.work[unit].phases.append(("wait", 1, 0))  # it looks into its queue
+        self.work[unit].phases.append(("wait", _HANDED[unit], 0))  # it takes the next one
         return True
 
     def _phases(self, found: Cost) -> Iterator[tuple[str, float, float]]:
-        """One cycle to start, the work, one cycle until tokens that it gives are seen."""
-        yield "wait", found.before + 1, 0
+        """Two cycles to start, the work, one cycle until tokens that it gives are seen."""
+        yield "wait", found.before + 2, 0
         if found.beats:
             yield "beats", found.beats, found.pace
         yield "wait", found.after + (self.latency + _TRIP if found.reads else 0) + 1, 0
 
     def _fetching(self) -> Iterator[tuple[str, float, float]]:
         """The last instruction's offer and a look at the count; the words; checks."""
-        yield "wait", 2 if self.fetched else 1, 0
+        last = self.text[self.fetched - 1] if self.fetched else None
+        yield "wait", 1 if last is None else 1 + _HANDED[unit_of(last)], 0
         yield "beats", _FETCH_BEATS, 1
         yield "wait", self.latency + _TRIP + _CHECKED, 0
 

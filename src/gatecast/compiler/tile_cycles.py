@@ -16,17 +16,18 @@ import numpy.typing as npt
 from gatecast.isa import Architecture, Instruction, sum_steps
 from gatecast.numerics import BLOCK_SIZE
 
-OPERATION = 9
+OPERATION = 10
 """Cycles of one float32 operation on a row of values."""
 
 FLOAT32 = 1
 """Number of the format; those of blocks are larger."""
 
-# From a step's turn: its block's address, the block and its weights, the dot product, the adder's loop beside
-# its latency, the result memory, the first row of the epilogue; less one for the first group of four lanes.
-_TO_SUMS = 2 + 3 + 7 + 2 - 1 + 2 + 5 - 1
+# From a step's turn: its block's address, the queue, the block and its weights, the dot product, the adder's
+# loop beside its latency, the result memory, the first row of the epilogue; less one for the first four lanes.
+_TO_SUMS = 2 + 2 + 4 + 7 + 2 - 1 + 2 + 6 - 1
 _WORD = 3  # least cycles between two words of the result memory
 _WORD_VALUES = 4
+_ARRIVED = 2  # from a block's last row to its exponent
 _EMPTY = 33  # cycles from the last step until partial sums may be set, beside the lanes' skew
 
 
@@ -44,7 +45,7 @@ def blocks_cycles(passes: Iterable[int], rows: int) -> float:
     now, encoded = 0.0, (0.0, 0.0)
     for count in passes:
         last = max(now + (count - 1) * one, encoded[0])
-        now, encoded = last + one, (encoded[1], last + 2 * rows + OPERATION)
+        now, encoded = last + one, (encoded[1], last + 2 * rows + OPERATION + _ARRIVED)
     return now
 
 
@@ -55,7 +56,7 @@ def pass_cycles(rows: int) -> int:
 
 def tail_cycles(rows: int) -> int:
     """Cycles from the end of a unit's last pass until its last block is written."""
-    return OPERATION + rows + 5
+    return OPERATION + _ARRIVED + rows + 5
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def shape_of(instruction: Instruction, sizes: Architecture) -> Shape:
     ahead = 0 if operations == 1 else word - sizes.lanes // sizes.epilogue_values + 1
     gather = max(one, passes * word - ahead)
     work = gather + (operations - 1) * one
-    epilogue = max(work, (2 * rows + OPERATION) / 2)
+    epilogue = max(work, (2 * rows + OPERATION + _ARRIVED) / 2)
     return Shape(passes, sum_steps(instruction), epilogue, (passes - 1) * word, epilogue - work)
 
 

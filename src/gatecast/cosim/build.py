@@ -23,6 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gatecast.errors import DeviceError
+from gatecast.files import cache_folder as users_cache
 from gatecast.isa import Architecture
 
 _LOG = logging.getLogger(__name__)
@@ -47,10 +48,8 @@ Writer = Callable[[Architecture], str]
 
 
 def cache_folder() -> Path:
-    """Folder for simulators: in `GATECAST_CACHE`, else in ``gatecast`` in XDG's cache folder."""
-    named, base = os.environ.get("GATECAST_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    folder = Path(named) if named else (Path(base) if base else Path.home() / ".cache") / "gatecast"
-    return folder / "rtl"
+    """Folder for simulators: part of the user's cache."""
+    return users_cache() / "rtl"
 
 
 @dataclass(frozen=True)

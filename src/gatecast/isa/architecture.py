@@ -115,7 +115,7 @@ ECP5_85F = Architecture(
     pixels=1,
     adder_latency=7,
     epilogue_values=2,
-    vector_values=4,
+    vector_values=2,
     clock_mhz=75,
     memory_gbs=1.8,
     **_BFP8,

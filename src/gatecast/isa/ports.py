@@ -200,14 +200,18 @@ def unpack_ports(ports: Iterable[Port], section: bytes | memoryview) -> dict[str
     if len(section) != section_bytes(ports):
         raise ProgramError(f"Section must have {section_bytes(ports)} bytes, not {len(section)}")
     data = np.frombuffer(section, np.uint8)
-    return {port.name: _channels(port, _read(port, data)) for port in ports}
+    return {port.name: _tensor(port, data) for port in ports}
 
 
-def _channels(port: Port, lanes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Values of the channels among those of all lanes."""
-    if all(count == BLOCK_SIZE for count in port.block_channels[:-1]):
-        return np.ascontiguousarray(lanes[..., : port.channels])
-    return lanes[..., lanes_of(port.block_channels)]
+def _tensor(port: Port, section: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    filled = all(count == BLOCK_SIZE for count in port.block_channels[:-1])
+    if (
+        filled and not port.map.encoded and port.rows * port.columns == 1
+    ):  # scores, mostly: nothing lies between
+        values = section[port.offset : port.offset + 4 * port.channels].view("<f4")
+        return values.astype(np.float32).reshape(port.shape)
+    lanes = _read(port, section)
+    return lanes[..., : port.channels] if filled else lanes[..., lanes_of(port.block_channels)]
 
 
 def _read(port: Port, section: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..numerics import BLOCK_SIZE, EXPONENT_BIAS, EXPONENT_MAX, EXPONENT_MIN, FORMATS, encode
 from .block_dot import BLOCK_BITS, MANTISSAS
 from .operands import WORD_VALUES
-from .pipeline import named, shift_right_sticky
+from .pipeline import delayed, named, registered, shift_right_sticky
 from .shared_memory import write_signature
 
 _LOWEST, _HIGHEST = EXPONENT_BIAS + EXPONENT_MIN, EXPONENT_BIAS + EXPONENT_MAX
@@ -97,37 +97,44 @@ class BlockWriter(wiring.Component):
         return m
 
     def _arrive(self, m, places, rows, full, exponents, kept):
-        """Store rows and keep the largest exponent; returns the strobe of a block's last row."""
+        """Store rows and keep the largest exponent; returns the strobe of a block's last row, as it comes."""
         place = data.View(self.destination_layout, places.r_data)
-        bank, row, largest = Signal(), Signal(range(self.rows)), Signal(8)
+        begun, row = Signal(range(self.rows)), Signal(range(self.rows))
+        bank, largest = Signal(), Signal(8)
+        arrived = named(m, self.i_valid & (begun == self.rows - 1), "arrived")
+        m.d.comb += places.r_en.eq(arrived)
+        with m.If(self.i_valid):
+            m.d.sync += begun.eq(Mux(arrived, 0, begun + 1))
+        # values that count, in registers; then the largest exponent
         values, exponent = [], largest
         for i in range(self.values):
             value = self.i_values[i]
-            keeps = value[23:31].any() & ((row * self.values + i) < place.channels)
-            values.append(named(m, value & keeps.replicate(32), f"value{i}"))
+            keeps = value[23:31].any() & ((begun * self.values + i) < place.channels)
+            values += registered(m, True, value & keeps.replicate(32))
             field = values[-1][23:31]
             exponent = named(m, Mux(field > exponent, field, exponent), f"largest{i}")
+        valid, last = Signal(), Signal()
+        place = Signal(self.destination_layout, name="arriving_place")
+        m.d.sync += [valid.eq(self.i_valid), last.eq(arrived), place.eq(places.r_data)]
         write = rows.write_port()
-        last = named(m, self.i_valid & (row == self.rows - 1), "arrived")
         m.d.comb += [
             write.addr.eq(Cat(row, bank) if self.rows > 1 else bank),
             write.data.eq(Cat(values)),
-            write.en.eq(self.i_valid),
-            places.r_en.eq(last),
+            write.en.eq(valid),
         ]
-        with m.If(self.i_valid):
+        with m.If(valid):
             m.d.sync += [row.eq(row + 1), largest.eq(exponent)]
         with m.If(last):
-            bounded = Mux(exponent < _LOWEST, _LOWEST, Mux(exponent > _HIGHEST, _HIGHEST, exponent))
+            m.d.sync += [row.eq(0), largest.eq(0), bank.eq(~bank)]
+        whole, found, found_bank, found_place = registered(m, True, last, exponent, bank, place)
+        bounded = Mux(found < _LOWEST, _LOWEST, Mux(found > _HIGHEST, _HIGHEST, found))
+        with m.If(whole):
             m.d.sync += [
-                row.eq(0),
-                largest.eq(0),
-                bank.eq(~bank),
-                full.bit_select(bank, 1).eq(1),
-                exponents[bank].eq(bounded),
-                kept[bank].eq(places.r_data),
+                full.bit_select(found_bank, 1).eq(1),
+                exponents[found_bank].eq(bounded),
+                kept[found_bank].eq(found_place),
             ]
-        return last
+        return arrived
 
     def _leave(self, m, rows, full, exponents, kept):
         """Encode the rows of a full bank and write them; returns the strobe of its end, and busy."""
@@ -143,7 +150,10 @@ class BlockWriter(wiring.Component):
             m.d.sync += [row.eq(0), bank.eq(~bank), full.bit_select(bank, 1).eq(0)]
 
         place = data.View(self.destination_layout, kept[bank])
-        tag = Cat(full.bit_select(bank, 1), row, place.vector, place.address, exponents[bank])
+        valid, per_word = full.bit_select(bank, 1), WORD_VALUES // self.values
+        word_ends = (row % per_word == per_word - 1) if per_word > 1 else Const(1, 1)
+        whole = valid & Mux(place.vector, word_ends, row == self.rows - 1)
+        tag = Cat(valid, whole, row, place.vector, place.address, exponents[bank])
         codes, raw, tags = self._encode(m, read.data, exponents[bank], tag, stall)
         self._write(m, codes, raw, tags[-1], stall)
         busy = Cat(full, *(tag[0] for tag in tags), self.blocks.valid, self.words.valid).any()
@@ -160,7 +170,7 @@ class BlockWriter(wiring.Component):
 
         tag, row, exponent = cut(tag, row, exponent)
         tags = [tag]
-        spare = named(m, (8 - self.bits)[:3], "spare")
+        spare = delayed(m, (8 - self.bits)[:3], 1)
         stage = []
         for i in range(self.values):
             value = row[32 * i : 32 * i + 32]
@@ -178,7 +188,7 @@ class BlockWriter(wiring.Component):
             codes += [(x[17:] + up)[:8], over, sign]
         tag, row, *codes = cut(tag, row, *codes)
         tags.append(tag)
-        limit = named(m, (Const(127, 7) >> spare)[:7], "limit")
+        limit = delayed(m, (Const(127, 7) >> spare)[:7], 1)
         found = []
         for i in range(self.values):
             code, over, sign = codes[3 * i : 3 * i + 3]
@@ -190,17 +200,18 @@ class BlockWriter(wiring.Component):
     def _write(self, m, codes, raw, tag, stall):
         """Collect codes to a block, or values to words of vector memory, and write them."""
         row_bits = (self.rows - 1).bit_length()
-        valid, row, vector = tag[0], tag[1 : 1 + row_bits], tag[1 + row_bits]
-        address = tag[2 + row_bits : 2 + row_bits + self.address_bits]
-        exponent = tag[2 + row_bits + self.address_bits :]
-        collected = Signal(MANTISSAS)
+        valid, ends, row, vector = tag[0], tag[1], tag[2 : 2 + row_bits], tag[2 + row_bits]
+        address = tag[3 + row_bits : 3 + row_bits + self.address_bits]
+        exponent = tag[3 + row_bits + self.address_bits :]
+        collected = Signal(MANTISSAS, reset_less=True)
         block = named(m, Cat(collected, codes)[len(codes) :], "block")
         word = named(m, Cat(collected, raw)[len(raw) :][MANTISSAS - 128 :], "word")
         per_word = WORD_VALUES // self.values
-        word_ends = (row % per_word == per_word - 1) if per_word > 1 else Const(1, 1)
-        ends = named(m, valid & Mux(vector, word_ends, row == self.rows - 1), "ends")
-        waiting = (self.blocks.valid & ~self.blocks.ready) | (self.words.valid & ~self.words.ready)
-        m.d.comb += stall.eq(ends & waiting)
+        # a word is taken in the cycle after the one that offers it: then the next row may end
+        offered = Signal()  # whether one of them is
+        waits = (self.blocks.valid & ~self.blocks.ready) | (self.words.valid & ~self.words.ready)
+        m.d.sync += offered.eq((ends & ~stall) | waits)
+        m.d.comb += stall.eq(ends & offered)
         with m.If(self.blocks.ready):
             m.d.sync += self.blocks.valid.eq(0)
         with m.If(self.words.ready):

@@ -1,14 +1,23 @@
 """Registers on a Wishbone bus."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .pipeline import delayed
 from .registers import REGISTERS
+
+LATENCY = 3
+"""Cycles from a request to its acknowledgement."""
+
+SOME = 4
+"""Registers that come together in the first stage."""
 
 
 class RegisterBus(wiring.Component):
-    """Wishbone classic, 32 bits, whole words; each access is acknowledged a cycle later.
+    """Wishbone classic, 32 bits, whole words; each access is acknowledged `LATENCY` cycles later.
+
+    What is read comes together in two stages, since registers stand all over the chip.
 
     Members
     -------
@@ -40,25 +49,38 @@ class RegisterBus(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        access = Signal()
-        m.d.comb += access.eq(self.cyc & self.stb & ~self.ack)
-        m.d.sync += self.ack.eq(access)
-        for register in REGISTERS:
-            if register.access == "W":
-                m.d.sync += getattr(self, f"w_{register.name}").eq(0)
-        with m.If(access), m.Switch(self.adr):
-            for register in REGISTERS:
-                with m.Case(register.word):
-                    self._access(m, register)
-            with m.Default():
-                m.d.sync += self.dat_r.eq(0)
+        access = self.cyc & self.stb
+        age = Signal(LATENCY)  # of the access that is under way
+        m.d.sync += age.eq(Cat(access & ~age.any() & ~self.ack, age)[:LATENCY])
+        chosen = Signal(len(REGISTERS))
+        m.d.sync += chosen.eq(Cat(self.adr == register.word for register in REGISTERS))
+        shown = []
+        for number, register in enumerate(REGISTERS):
+            if register.access == "R":
+                value = getattr(self, f"r_{register.name}")
+            else:
+                value = self._written(m, register, chosen[number] & age[0] & self.we)
+            if register.access != "W":
+                shown.append(value & chosen[number].replicate(32))
+        shown.reverse()  # so that the four of a unit stand together
+        some = [delayed(m, _any_of(shown[i : i + SOME]), 1) for i in range(0, len(shown), SOME)]
+        m.d.sync += self.dat_r.eq(_any_of(some))
+        m.d.comb += self.ack.eq(age[-1])
         return m
 
-    def _access(self, m, register):
-        if register.access == "R":
-            m.d.sync += self.dat_r.eq(getattr(self, f"r_{register.name}"))
-            return
+    def _written(self, m, register, now):
+        """What was last written; to a register of access W, for a cycle only."""
         written = getattr(self, f"w_{register.name}")
-        m.d.sync += self.dat_r.eq(written if register.access == "RW" else 0)
-        with m.If(self.we):
+        with m.If(now):
             m.d.sync += written.eq(self.dat_w)
+        if register.access == "W":
+            with m.Else():
+                m.d.sync += written.eq(0)
+        return written
+
+
+def _any_of(values):
+    found = values[0]
+    for value in values[1:]:
+        found = found | value
+    return found

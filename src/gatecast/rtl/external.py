@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .pipeline import named
+from .pipeline import QUEUE, named
 
 BEAT = 16
 """Bytes of a beat."""
@@ -24,6 +24,8 @@ class MemoryMaster(wiring.Component):
     ----------
     users : tuple of str
         The most urgent first.
+    writers : tuple of str
+        Those of them that write; the others only read.
 
     Members
     -------
@@ -33,8 +35,8 @@ class MemoryMaster(wiring.Component):
         The memory's side. What is offered stays until taken.
     """
 
-    def __init__(self, users: tuple[str, ...]):
-        self.users = users
+    def __init__(self, users: tuple[str, ...], writers: tuple[str, ...]):
+        self.users, self.writers = users, writers
         members = {
             "request": Out(stream.Signature(REQUEST)),
             "response": In(stream.Signature(8 * BEAT)),
@@ -57,8 +59,15 @@ class MemoryMaster(wiring.Component):
             request = getattr(self, f"{user}_request")
             m.d.comb += request.ready.eq(free)
             with m.If(request.valid & request.ready):
-                m.d.sync += [self.request.valid.eq(1), self.request.payload.eq(request.payload)]
-                m.d.comb += [owners.w_data.eq(number), owners.w_en.eq(~request.payload.write)]
+                m.d.sync += self.request.valid.eq(1)
+                if user in self.writers:
+                    m.d.sync += self.request.payload.eq(request.payload)
+                    m.d.comb += owners.w_en.eq(~request.payload.write)
+                else:
+                    m.d.sync += self.request.payload.address.eq(request.payload.address)
+                    m.d.sync += self.request.payload.write.eq(0)
+                    m.d.comb += owners.w_en.eq(1)
+                m.d.comb += owners.w_data.eq(number)
             free = free & ~request.valid
             response = getattr(self, f"{user}_response")
             m.d.comb += [
@@ -72,14 +81,12 @@ class MemoryMaster(wiring.Component):
 
 
 class PieceReader(wiring.Component):
-    """Read pieces of 1 to 32 bytes at any address; they come in order, at the lowest bytes of 256 bits.
+    """Read pieces of up to 32 bytes at multiples of 4, or single bytes; they come in order.
 
     Parameters
     ----------
     tag_bits : int
         Bits that a piece carries along.
-    granule : int
-        Addresses are multiples of this, a power of 2.
     depth : int
         Pieces on their way.
 
@@ -88,18 +95,19 @@ class PieceReader(wiring.Component):
     i : In(stream)
         Pieces: `address`, `bytes`, `tag`.
     o : Out(stream)
-        `data`, bytes beyond the piece are anything; `tag`.
+        `data`, bytes beyond the piece are anything; `byte`, the byte at `address`, which may be odd; `tag`.
     request, response
         A user's side of `MemoryMaster`.
     """
 
-    def __init__(self, tag_bits: int, granule: int = 1, depth: int = 16):
-        self.tag_bits, self.granule, self.depth = tag_bits, granule, depth
+    def __init__(self, tag_bits: int, depth: int = 16):
+        self.tag_bits, self.depth = tag_bits, depth
+        found = data.StructLayout({"data": 8 * PIECE, "byte": 8, "tag": tag_bits})
         piece = data.StructLayout({"address": 32, "bytes": range(PIECE + 1), "tag": tag_bits})
         super().__init__(
             {
                 "i": In(stream.Signature(piece)),
-                "o": Out(stream.Signature(data.StructLayout({"data": 8 * PIECE, "tag": tag_bits}))),
+                "o": Out(stream.Signature(found)),
                 "request": Out(stream.Signature(REQUEST)),
                 "response": In(stream.Signature(8 * BEAT)),
             }
@@ -110,14 +118,19 @@ class PieceReader(wiring.Component):
         m = Module()
         meta = data.StructLayout({"shift": 4, "last": 2, "tag": self.tag_bits})
         m.submodules.pieces = pieces = fifo.SyncFIFO(width=meta.size, depth=self.depth)
-        piece, beat = self.i.payload, Signal(2)
+        shape, beat = self.i.payload.shape(), Signal(2)
+        m.submodules.asked = asked = fifo.SyncFIFO(width=shape.size, depth=QUEUE)
+        piece, there = data.View(shape, asked.r_data), asked.r_rdy
         last = named(m, (piece.address[:4] + piece.bytes - 1)[4:6], "last")
         note = data.View(meta, pieces.w_data)
         beat_taken = named(m, self.request.valid & self.request.ready, "beat_taken")
         m.d.comb += [
-            self.request.valid.eq(self.i.valid & (pieces.w_rdy | (beat != 0))),
+            self.request.valid.eq(there & (pieces.w_rdy | (beat != 0))),
             self.request.payload.address.eq(Cat(Const(0, 4), (piece.address[4:] + beat)[:28])),
-            self.i.ready.eq(beat_taken & (beat == last)),
+            asked.w_data.eq(self.i.payload),
+            asked.w_en.eq(self.i.valid),
+            self.i.ready.eq(asked.w_rdy),
+            asked.r_en.eq(beat_taken & (beat == last)),
             note.shift.eq(piece.address[:4]),
             note.last.eq(last),
             note.tag.eq(piece.tag),
@@ -149,19 +162,22 @@ class PieceReader(wiring.Component):
             with m.If(ends):
                 m.d.sync += [self.o.valid.eq(1), shift.eq(note.shift), tag.eq(note.tag)]
         window = Cat(beats)
-        for bit in range(3, -1, -1):
-            if 1 << bit >= self.granule:
-                window = named(m, Mux(shift[bit], window >> (8 << bit), window), f"shifted{bit}")
-        m.d.comb += [self.o.payload.data.eq(window), self.o.payload.tag.eq(tag)]
+        for bit in (3, 2):
+            window = named(m, Mux(shift[bit], window >> (8 << bit), window), f"shifted{bit}")
+        m.d.comb += [
+            self.o.payload.data.eq(window),
+            self.o.payload.byte.eq(window[:32].word_select(shift[:2], 8)),
+            self.o.payload.tag.eq(tag),
+        ]
 
 
 class PieceWriter(wiring.Component):
-    """Write pieces of 1 to 32 bytes at any address.
+    """Write pieces of 4 to 32 bytes at multiples of 4, or single bytes.
 
     Members
     -------
     i : In(stream)
-        `address`, `bytes`, `data`.
+        `address`; `bytes`, 1 or a multiple of 4; `data`, of a single byte four copies.
     idle : Out(1)
         All is taken by the memory's master.
     request
@@ -183,24 +199,30 @@ class PieceWriter(wiring.Component):
         m = Module()
         piece = self.i.payload
         window, mask = Signal(8 * BEAT * _BEATS, reset_less=True), Signal(BEAT * _BEATS)
-        address = Signal(28)
+        address, beats = Signal(28), Signal(_BEATS)
         shift = piece.address[:4]
-        wide, bytes_ = Cat(piece.data, Const(0, 8 * BEAT)), (Const(1, PIECE + 1) << piece.bytes) - 1
-        ones = named(m, Cat(bytes_[:PIECE], Const(0, BEAT)), "ones")
-        for bit in range(4):
-            wide = named(m, Mux(shift[bit], wide << (8 << bit), wide)[: len(window)], f"wide{bit}")
-            ones = named(m, Mux(shift[bit], ones << (1 << bit), ones)[: len(mask)], f"ones{bit}")
+        single = named(m, piece.bytes == 1, "single")
+        words = Cat(single | (piece.bytes[2:] > n) for n in range(PIECE // 4))
+        words = named(m, words & Mux(single, 1, -1), "words")
+        wide, ones = piece.data, words
+        for bit in (2, 3):
+            wide = named(m, Mux(shift[bit], wide << (8 << bit), wide), f"wide{bit}")
+            ones = named(m, Mux(shift[bit], ones << (1 << bit - 2), ones), f"ones{bit}")
+        in_word = named(m, Mux(single, 1 << shift[:2], 15)[:4], "in_word")
+        ones = Cat(in_word & one.replicate(4) for one in ones)
         m.d.comb += [
-            self.i.ready.eq(~mask.any()),
-            self.idle.eq(~mask.any()),
-            self.request.valid.eq(mask.any()),
+            self.i.ready.eq(~beats[0]),
+            self.idle.eq(~beats[0]),
+            self.request.valid.eq(beats[0]),
             self.request.payload.address.eq(Cat(Const(0, 4), address)),
             self.request.payload.write.eq(1),
             self.request.payload.data.eq(window),
             self.request.payload.mask.eq(mask),
         ]
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [window.eq(wide), mask.eq(ones), address.eq(piece.address[4:])]
+            some = Cat(ones[BEAT * n : BEAT * n + BEAT].any() for n in range(_BEATS))
+            m.d.sync += [window.eq(wide), mask.eq(ones), beats.eq(some), address.eq(piece.address[4:])]
         with m.Elif(self.request.ready):
-            m.d.sync += [window.eq(window >> 8 * BEAT), mask.eq(mask >> BEAT), address.eq(address + 1)]
+            m.d.sync += [window.eq(window >> 8 * BEAT), mask.eq(mask >> BEAT), beats.eq(beats >> 1)]
+            m.d.sync += address.eq(address + 1)
         return m

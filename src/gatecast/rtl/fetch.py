@@ -1,12 +1,12 @@
 """Instruction fetch: from external memory to the queues of the units."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..isa import INSTRUCTION_BYTES, KINDS, UNITS, Architecture, block_format
 from .external import BEAT, REQUEST
-from .instructions import BY_NAME, MAX_WORDS, as_kind, unit_words
+from .instructions import BEAT_WORDS, BY_NAME, MAX_WORDS, as_kind, unit_beats, unit_opcodes
 from .pipeline import named
 from .refusal import handed_to, refusal
 from .registers import Reason
@@ -28,7 +28,7 @@ class Fetch(wiring.Component):
     start : In(1)
         Begin at `text` (byte address); at most `count` instructions.
     <unit> : Out(stream)
-        `words` and `number` of an instruction.
+        `unit_beats` of each instruction.
     ended : Out(1)
         `end` has been read; or stopped for a reason.
     reason, number : Out
@@ -50,8 +50,7 @@ class Fetch(wiring.Component):
             "response": In(stream.Signature(8 * BEAT)),
         }
         for unit in UNITS:
-            item = data.StructLayout({"words": 32 * unit_words(unit), "number": NUMBER_BITS})
-            members[unit] = Out(stream.Signature(item))
+            members[unit] = Out(stream.Signature(32 * BEAT_WORDS))
         super().__init__(members)
 
     def model(self, text: bytes, count: int) -> tuple[dict[str, list[tuple[int, bytes]]], Reason, int]:
@@ -68,18 +67,20 @@ class Fetch(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        words = Signal(8 * BEAT * _BEATS)
+        words = Signal(8 * BEAT * _BEATS, reset_less=True)
         address, asked, got = Signal(32), Signal(range(_BEATS + 1)), Signal(range(_BEATS + 1))
         opcode = named(m, words[:8], "opcode")
         reason = self._check(m, words, opcode)
-        valid = Signal()
-        taken = self._dispatch(m, words, opcode, valid)
+        handing = Signal()
+        beat_taken, taken = self._dispatch(m, words, opcode, handing)
         m.d.comb += [
             self.request.payload.address.eq((address + Cat(Const(0, 4), asked))[:32]),
             self.response.ready.eq(1),
         ]
+        with m.If(self.response.valid | beat_taken):
+            m.d.sync += words.eq(Cat(words[8 * BEAT :], self.response.payload))
         with m.If(self.response.valid):
-            m.d.sync += [words.eq(Cat(words[8 * BEAT :], self.response.payload)), got.eq(got + 1)]
+            m.d.sync += got.eq(got + 1)
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.start):
@@ -111,7 +112,7 @@ class Fetch(wiring.Component):
                     m.d.sync += self.ended.eq(1)
                     m.next = "IDLE"
             with m.State("HAND"):
-                m.d.comb += valid.eq(1)
+                m.d.comb += handing.eq(1)
                 with m.If(taken):
                     m.d.sync += [
                         self.number.eq(self.number + 1),
@@ -120,21 +121,32 @@ class Fetch(wiring.Component):
                     m.next = "NEXT"
         return m
 
-    def _dispatch(self, m, words, opcode, valid):
-        """Offer the instruction to its unit; returns whether it is taken."""
-        sync = as_kind(words, "sync")
-        taken = 0
-        for number, unit in enumerate(UNITS):
-            port = getattr(self, unit)
-            opcodes = [kind.opcode for kind in KINDS if kind.unit == unit]
-            chosen = opcode.matches(*opcodes) | ((opcode == BY_NAME["sync"].opcode) & (sync.unit == number))
+    def _dispatch(self, m, words, opcode, handing):
+        """Hand the instruction to its unit, beat by beat; returns strobes of each beat, and of the last."""
+        sync, beat, owner = as_kind(words, "sync"), Signal(range(_BEATS)), Signal(len(UNITS))
+        with m.If(~handing):  # the first beat still stands where it can be read
+            m.d.sync += beat.eq(0)
+            m.d.sync += owner.eq(
+                Cat(
+                    opcode.matches(*unit_opcodes(unit))
+                    | ((opcode == BY_NAME["sync"].opcode) & (sync.unit == number))
+                    for number, unit in enumerate(UNITS)
+                )
+            )
+        last = Cat(owner[n] & (beat == unit_beats(unit) - 1) for n, unit in enumerate(UNITS)).any()
+        last = named(m, last, "last_beat")
+        ports = [getattr(self, unit) for unit in UNITS]
+        for number, port in enumerate(ports):
             m.d.comb += [
-                port.valid.eq(valid & chosen),
-                port.payload.words.eq(words),
-                port.payload.number.eq(self.number),
+                port.valid.eq(handing & owner[number]),
+                port.payload.eq(
+                    Cat(words[: 8 * BEAT - 32], Mux(last, self.number, words[8 * BEAT - 32 : 8 * BEAT]))
+                ),
             ]
-            taken = taken | (port.valid & port.ready)
-        return taken
+        taken = named(m, Cat(port.valid & port.ready for port in ports).any(), "beat_taken")
+        with m.If(taken):
+            m.d.sync += beat.eq(beat + 1)
+        return taken, named(m, taken & last, "instruction_taken")
 
     def _check(self, m, words, opcode):
         """Why an instruction cannot run here."""

@@ -11,6 +11,9 @@ BY_NAME = {kind.name: kind for kind in KINDS}
 MAX_WORDS = max(kind.words for kind in KINDS)
 """Words of the longest instruction."""
 
+BEAT_WORDS = 4
+"""Words that are handed over at once."""
+
 
 @cache
 def layout(name: str) -> data.FlexibleLayout:
@@ -26,6 +29,11 @@ def layout(name: str) -> data.FlexibleLayout:
 def unit_words(unit: str) -> int:
     """Words of the longest instruction of a unit, or of `sync`, which each takes."""
     return max(kind.words for kind in KINDS if kind.unit in (unit, "named"))
+
+
+def unit_beats(unit: str) -> int:
+    """Beats in which a unit is handed its instructions: their words, and in the last word their number."""
+    return unit_words(unit) // BEAT_WORDS + 1
 
 
 def unit_opcodes(unit: str) -> tuple[int, ...]:

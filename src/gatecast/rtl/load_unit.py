@@ -1,6 +1,6 @@
 """The load unit: feature maps from external memory. See docs/spec/isa.md §6."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -9,7 +9,7 @@ from .external import BEAT, PIECE, REQUEST, PieceReader
 from .instructions import as_kind, unit_words
 from .operands import WORD_VALUES
 from .packing import block_bytes, unpacked
-from .pipeline import named
+from .pipeline import delayed, less_one, named
 from .shared_memory import write_signature
 from .unit_model import run_instruction
 from .walker import Products, Walker
@@ -67,9 +67,8 @@ class LoadUnit(wiring.Component):
         m.submodules.reader = reader = PieceReader(tag.size)
         connect(m, reader.request, flipped(self.request))
         connect(m, reader.response, flipped(self.response))
-        vector = named(m, i.out_format == FLOAT32_CODE, "vector")
-        size = Signal(8)
-        m.d.comb += size.eq(Mux(vector, FLOAT32_BYTES, block_bytes(m, i.out_format)))
+        vector = delayed(m, i.out_format == FLOAT32_CODE, 1)
+        size = delayed(m, Mux(i.out_format == FLOAT32_CODE, FLOAT32_BYTES, block_bytes(m, i.out_format)), 1)
         self._ask(m, i, vector, size, reader.i, width)
         self._keep(m, i, vector, reader.o, tag)
         return m
@@ -78,8 +77,8 @@ class LoadUnit(wiring.Component):
         """Ask for each block's mantissas and exponent, or for the quarters of each vector."""
         m.submodules.pixels = pixels = Walker({"values": 32, "exponents": 32, "out": width})
         m.submodules.products = products = Products(("pixel",), 24)
-        block, values, part = Signal(16), Signal(32), Signal(2)
-        last_block = named(m, block == i.out_blocks - 1, "last_block")
+        block, values, part = Signal(16), Signal(24), Signal(2)
+        last_block = named(m, block == less_one(m, i.out_blocks), "last_block")
         last_part = named(m, Mux(vector, part == 3, part == 1), "last_part")
         exponent = named(m, ~vector & (part == 1), "exponent")
         m.d.comb += [
@@ -90,9 +89,7 @@ class LoadUnit(wiring.Component):
             *pixels.set_track("values", self.section + i.offset, i.row_pitch, products.pixel),
             *pixels.set_track("exponents", self.section + i.exponents, i.exponent_pitch, i.pixel_pitch),
             *pixels.set_track("out", i.out_address, i.out_row, i.out_pixel),
-            pieces.payload.address.eq(
-                Mux(exponent, pixels.exponents + block, pixels.values + values + Cat(Const(0, 5), part))
-            ),
+            pieces.payload.address.eq(Mux(exponent, pixels.exponents + block, pixels.values + values)),
             pieces.payload.bytes.eq(Mux(exponent, 1, Mux(vector, PIECE, size))),
             pieces.payload.tag.eq(
                 Cat((pixels.out + block)[:width], part, pixels.last & last_block & last_part)
@@ -111,8 +108,10 @@ class LoadUnit(wiring.Component):
                 m.d.comb += pieces.valid.eq(1)
                 with m.If(pieces.ready):
                     m.d.sync += part.eq(part + 1)
+                    with m.If(~exponent):
+                        m.d.sync += values.eq(values + Mux(vector, PIECE, size))
                     with m.If(last_part):
-                        m.d.sync += [part.eq(0), block.eq(block + 1), values.eq(values + size)]
+                        m.d.sync += [part.eq(0), block.eq(block + 1)]
                         with m.If(last_block):
                             m.d.sync += [block.eq(0), values.eq(0)]
                             m.d.comb += pixels.advance.eq(1)
@@ -121,12 +120,16 @@ class LoadUnit(wiring.Component):
 
     def _keep(self, m, i, vector, pieces, tag):
         """Write a block when its exponent has come, and a quarter of a vector as two words."""
-        note, mantissas, half = data.View(tag, pieces.payload.tag), Signal(BLOCK_BITS - 8), Signal()
+        note, mantissas, half = (
+            data.View(tag, pieces.payload.tag),
+            Signal(BLOCK_BITS - 8, reset_less=True),
+            Signal(),
+        )
         is_mantissas = named(m, ~vector & (note.part == 0), "is_mantissas")
         m.d.comb += [
             self.write_blocks.valid.eq(pieces.valid & ~vector & ~is_mantissas),
             self.write_blocks.address.eq(note.address),
-            self.write_blocks.data.eq(Cat(mantissas, pieces.payload.data[:8])),
+            self.write_blocks.data.eq(Cat(mantissas, pieces.payload.byte)),
             self.write_words.valid.eq(pieces.valid & vector),
             self.write_words.address.eq(Cat(half, note.part, note.address)),
             self.write_words.data.eq(Mux(half, pieces.payload.data[128:], pieces.payload.data[:128])),

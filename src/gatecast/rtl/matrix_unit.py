@@ -13,7 +13,7 @@ from .instructions import as_kind, unit_words
 from .lane import LaneDesign
 from .matrix_vector import MatrixVector
 from .operands import WORD_VALUES, Operands
-from .pipeline import named
+from .pipeline import delayed, less_one, named
 from .requests import InTurn, Request
 from .shared_memory import read_signature, write_signature
 from .sum_reader import SumReader
@@ -91,7 +91,7 @@ class MatrixUnit(wiring.Component):
             array.step.eq(steps.step),
             array.activation.eq(self.read_steps.data),
             array.written.eq(self.written),
-            self.product.eq(steps.step.valid),
+            self.product.eq(delayed(m, steps.step.valid, 1)),
             self.read_steps.valid.eq(steps.read_valid),
             self.read_steps.address.eq(steps.read_address),
             steps.read_ready.eq(self.read_steps.ready),
@@ -171,7 +171,7 @@ class MatrixUnit(wiring.Component):
         m.submodules.pixels = pixels = Walker({"out": width, "residual": width})
         m.submodules.products = products = Products(("row",), width)
         block, done = Signal(16), Signal(init=1)
-        last_block = named(m, block == i.out_blocks - 1, "last_block")
+        last_block = delayed(m, block == less_one(m, i.out_blocks), 1)
         partials = (i.partials, products.row, i.out_blocks)
         out = (
             Mux(i.suspend, partial, getattr(i, f"out_{part}"))

@@ -8,12 +8,13 @@ from amaranth.lib.wiring import In, Out
 from ..numerics import BFP8, BLOCK_SIZE, accumulate_blocks, decode_blocks
 from .block_dot import BLOCK_BITS, MANTISSAS, sign_magnitude
 from .lane import LaneDesign
-from .pipeline import delayed
+from .pipeline import UNORDERED, delayed
+from .shared_memory import READ_LATENCY
 
 GROUP = 4
 """Lanes that share one copy of the activations; the next group works a cycle later."""
 
-ACTIVATION_LATENCY = 2
+ACTIVATION_LATENCY = READ_LATENCY
 """Cycles from a step to its activation block."""
 
 
@@ -165,13 +166,15 @@ class MatrixVector(wiring.Component):
 
     def _weights(self, m, number, control, at_load, written):
         """Weight memory of a lane, and the block that it holds while pixels take turns."""
-        m.submodules[f"weights{number}"] = ram = memory.Memory(shape=BLOCK_BITS, depth=self.depth, init=[])
+        m.submodules[f"weights{number}"] = ram = memory.Memory(
+            shape=BLOCK_BITS, depth=self.depth, init=[], attrs=UNORDERED
+        )
         write, read = ram.write_port(), ram.read_port()
         m.d.comb += [
             write.addr.eq(written.address),
             write.data.eq(written.block),
             write.en.eq(written.enable & (written.lane == number)),
-            read.addr.eq(control.panel),
+            read.addr.eq(delayed(m, control.panel, ACTIVATION_LATENCY - 2)),
             read.en.eq(1),
         ]
         found = delayed(m, read.data, 1, reset_less=True)
@@ -181,7 +184,9 @@ class MatrixVector(wiring.Component):
         return held
 
     def _results(self, m, number, lane, at_write, read_result):
-        m.submodules[f"results{number}"] = ram = memory.Memory(shape=34, depth=self.result_depth, init=[])
+        m.submodules[f"results{number}"] = ram = memory.Memory(
+            shape=34, depth=self.result_depth, init=[], attrs=UNORDERED
+        )
         write, read = ram.write_port(), ram.read_port()
         m.d.comb += [
             write.addr.eq(delayed(m, at_write.result, 1)),

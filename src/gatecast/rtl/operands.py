@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..numerics import BLOCK_SIZE, FORMATS, decode_blocks
 from .block_dot import BLOCK_BITS, MANTISSAS
-from .pipeline import named, shift_out
+from .pipeline import Ahead, named, registered, shift_out
 from .shared_memory import READ_LATENCY, read_signature
 
 WORD_VALUES = 4
@@ -19,9 +19,17 @@ VECTOR_WORDS = BLOCK_SIZE // WORD_VALUES
 
 def decode_value(m: Module, mantissa, exponent):
     """IEEE bits of ``mantissa * 2**(exponent - 127 - 6)``, exactly."""
-    magnitude = named(m, Mux(mantissa[7], -mantissa, mantissa)[:7], "magnitude")
+    part = _magnitude(m, mantissa)
+    return _value(m, part[:7], part[7], exponent)
+
+
+def _magnitude(m, mantissa):
+    return Cat(named(m, Mux(mantissa[7], -mantissa, mantissa)[:7], "magnitude"), mantissa[7])
+
+
+def _value(m, magnitude, sign, exponent):
     shifted, shift = shift_out(m, Cat(magnitude, Const(0, 1)), (4, 2, 1))  # bit 7 is 0, so at least 1
-    found = Cat(Const(0, 16), shifted[:7], (exponent + 1 - shift)[:8], mantissa[7])
+    found = Cat(Const(0, 16), shifted[:7], (exponent + 1 - shift)[:8], sign)
     return Mux(magnitude.any(), found, 0)
 
 
@@ -80,19 +88,22 @@ class Operands(wiring.Component):
         return m
 
     def _request(self, m, entry, asked, store):
-        request = data.View(self.i.payload.shape(), asked.r_data)
+        request, there = Signal(self.i.payload.shape()), Signal()
         word = Signal(range(VECTOR_WORDS))
         port_ready = Mux(request.vector, self.words.ready, self.blocks.ready)
         room = Signal(range(store.depth + 1), init=store.depth)
-        open_ = named(m, asked.r_rdy & (room != 0), "open")
+        open_ = named(m, there & (room != 0), "open")
         taken = named(m, open_ & port_ready, "taken")
+        ends = named(m, taken & (~request.vector | (word == VECTOR_WORDS - 1)), "ends")
         m.d.comb += [
             self.blocks.valid.eq(open_ & ~request.vector),
             self.words.valid.eq(open_ & request.vector),
             self.blocks.address.eq(request.address),
             self.words.address.eq(Cat(word, request.address)),
-            asked.r_en.eq(taken & (~request.vector | (word == VECTOR_WORDS - 1))),
+            asked.r_en.eq(~there | ends),
         ]
+        with m.If(~there | ends):
+            m.d.sync += [request.eq(asked.r_data), there.eq(asked.r_rdy)]
         m.d.sync += room.eq(room - taken + (store.r_en & store.r_rdy))
         with m.If(taken & request.vector):
             m.d.sync += word.eq(word + 1)
@@ -111,11 +122,11 @@ class Operands(wiring.Component):
         ]
 
     def _hand_out(self, m, entry, store):
-        current = Signal(entry)
+        current = Signal(entry, reset_less=True)
         left = Signal(range(BLOCK_SIZE // self.values + 1))  # rows of `current` to go
         head = data.View(entry, store.r_data)
-        room = named(m, self.o.ready | ~self.o.valid, "room")
-        moves = named(m, room & (left != 0), "moves")
+        rows = Ahead(m, "rows", self.o, under_way=3)
+        moves = named(m, rows.goes & (left != 0), "moves")
         m.d.comb += store.r_en.eq((left == 0) | (moves & (left == 1)))
         with m.If(store.r_en & store.r_rdy):
             m.d.sync += [
@@ -127,12 +138,18 @@ class Operands(wiring.Component):
             shifted = Mux(current.vector, kept >> 32 * self.values, kept >> 8 * self.values)
             m.d.sync += [current.data[:MANTISSAS].eq(shifted), left.eq(left - 1)]
 
+        # magnitudes; then values; then the queue
+        line = [
+            moves,
+            current.vector,
+            current.data[MANTISSAS:],
+            current.data[: 32 * self.values],
+            current.tag,
+        ]
+        valid, vector, exponent, raw, tag = registered(m, True, *line)
+        parts = [_magnitude(m, current.data[8 * i : 8 * i + 8]) for i in range(self.values)]
         row = []
-        for i in range(self.values):
-            decoded = decode_value(m, current.data[8 * i : 8 * i + 8], current.data[MANTISSAS:])
-            row.append(Mux(current.vector, current.data[32 * i : 32 * i + 32], decoded))
-        with m.If(room):
-            m.d.sync += [
-                self.o.valid.eq(left != 0),
-                self.o.payload.eq(Cat(*row, current.tag)),
-            ]
+        for i, part in enumerate(registered(m, True, *parts)):
+            decoded = _value(m, part[:7], part[7], exponent)
+            row.append(Mux(vector, raw[32 * i : 32 * i + 32], decoded))
+        rows.put(m, *registered(m, True, valid, Cat(*row, tag)))

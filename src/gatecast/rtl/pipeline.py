@@ -1,6 +1,14 @@
 """Registers, delays and shifts that several units are made of."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike
+from amaranth.lib import fifo
+
+QUEUE = 16
+"""Words of a small queue; what a LUT's memory holds."""
+
+UNORDERED = {"no_rw_check": 1}
+"""Attribute of memories whose word is never used where it is read in the cycle of its write: block RAMs of an
+ECP5 leave open what such a read finds, and tools would build a detour around each."""
 
 
 def named(m: Module, value: ValueLike, name: str) -> Signal:
@@ -8,6 +16,16 @@ def named(m: Module, value: ValueLike, name: str) -> Signal:
     signal = Signal(Value.cast(value).shape(), name=name)
     m.d.comb += signal.eq(value)
     return signal
+
+
+def less_one(m: Module, field: Value) -> Signal:
+    """A field of an instruction, less one, in a register: it is steady long before it is compared.
+
+    Not to be called where a condition holds: the register follows at all times.
+    """
+    register = Signal(len(field), name="less_one", reset_less=True)
+    m.d.sync += register.eq(field - 1)
+    return register
 
 
 def registered(m: Module, cut: bool, *values: ValueLike) -> tuple:
@@ -28,6 +46,39 @@ def delayed(m: Module, value: ValueLike, cycles: int, **options) -> Value:
         m.d.sync += register.eq(value)
         value = register
     return Value.cast(value)
+
+
+class Ahead:
+    """A queue between a pipeline and what takes from it, so that no path leads from one to the other.
+
+    Parameters
+    ----------
+    m : Module
+    name : str
+        Of the submodule.
+    sink : stream
+        What is offered; taken where `valid` and `ready` meet.
+    under_way : int
+        Items that still come when `goes` falls.
+
+    Members
+    -------
+    goes : Signal
+        There is room; a register.
+    empty : Value
+    """
+
+    def __init__(self, m: Module, name: str, sink, under_way: int):
+        width = len(Value.cast(sink.payload))
+        m.submodules[name] = queue = fifo.SyncFIFO(width=width, depth=QUEUE)
+        self._queue, self.goes = queue, Signal(name=f"{name}_goes")
+        self.empty = ~queue.r_rdy
+        m.d.comb += [sink.valid.eq(queue.r_rdy), sink.payload.eq(queue.r_data), queue.r_en.eq(sink.ready)]
+        m.d.sync += self.goes.eq(queue.level < QUEUE - 1 - under_way)
+
+    def put(self, m: Module, valid: ValueLike, item: ValueLike) -> None:
+        """Connect what comes out of the pipeline."""
+        m.d.comb += [self._queue.w_en.eq(valid), self._queue.w_data.eq(item)]
 
 
 def shift_out(m: Module, x: Value, steps: tuple[int, ...], sign: bool = False) -> tuple[Value, Value]:

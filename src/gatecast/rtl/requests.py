@@ -33,7 +33,7 @@ class InTurn:
     width : int
         Bits of an address.
     active : Value
-        There is an item; it stays until `done`.
+        There is an item; it stays until `done`. Its requests may settle for a cycle.
     request_ready, destination_ready : Value
         What is offered is taken.
 
@@ -42,16 +42,18 @@ class InTurn:
     request_valid, request, destination_valid : Value
         What is offered.
     done : Value
-        The item is dealt with, in this cycle.
+        The item is dealt with; the next one follows it. A register.
     """
 
     def __init__(self, m: Module, requests, width, active, request_ready, destination_ready):
-        asked, told = Signal(len(requests)), Signal()
+        asked, told, settled = Signal(len(requests)), Signal(), Signal()
+        self.done = Signal(name="item_done")
         left = named(m, Cat(request.enabled for request in requests) & ~asked, "left")
         first = named(m, left & (~left + 1)[: len(left)], "first")
-        self.request_valid = named(m, active & left.any(), "request_valid")
-        self.destination_valid = named(m, active & ~told, "destination_valid")
-        self.done = named(m, active & ~left.any() & told, "item_done")
+        self.request_valid = named(m, settled & left.any(), "request_valid")
+        self.destination_valid = named(m, settled & ~told, "destination_valid")
+        ends = named(m, settled & ~left.any() & told & ~self.done, "item_ends")
+        m.d.sync += [self.done.eq(ends), settled.eq(active & ~ends & ~self.done)]
         chosen = None
         for number, request in reversed(list(enumerate(requests))):
             statements, payload = request.payload(width)

@@ -4,9 +4,9 @@ from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .pipeline import delayed
+from .pipeline import UNORDERED, delayed
 
-READ_LATENCY = 2
+READ_LATENCY = 3
 """Cycles from the cycle in which a read is taken to its answer."""
 
 
@@ -66,9 +66,11 @@ class SharedMemory(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        m.submodules.memory = ram = memory.Memory(self.data)
+        m.submodules.memory = ram = memory.Memory(self.data, attrs=UNORDERED)
         read, write = ram.read_port(), ram.write_port()
-        data = delayed(m, read.data, READ_LATENCY - 1, reset_less=True)
+        data = delayed(m, read.data, 1, reset_less=True)
+        asked = Signal(self.address_bits)  # of its own, since it goes to memory all over the chip
+        m.d.sync += read.addr.eq(asked)
         m.d.comb += read.en.eq(1)
         free = 1
         for name in self.readers:
@@ -76,7 +78,7 @@ class SharedMemory(wiring.Component):
             m.d.comb += [port.ready.eq(free), port.data.eq(data)]
             m.d.comb += port.answered.eq(delayed(m, port.valid & port.ready, READ_LATENCY))
             free = free & ~port.valid
-        _first(m, [getattr(self, f"read_{name}") for name in self.readers], {"address": read.addr})
+        _first(m, [getattr(self, f"read_{name}") for name in self.readers], {"address": asked})
 
         address, word, enable = Signal(self.address_bits), Signal(self.width, reset_less=True), Signal()
         free = 1

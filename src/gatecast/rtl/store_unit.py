@@ -10,7 +10,7 @@ from .instructions import as_kind, unit_words
 from .load_unit import FLOAT32_BYTES, FLOAT32_CODE
 from .operands import VECTOR_WORDS, WORD_VALUES
 from .packing import block_bytes, packed
-from .pipeline import named
+from .pipeline import delayed, less_one, named, registered
 from .shared_memory import read_signature
 from .unit_model import run_instruction
 from .walker import Products, Walker
@@ -42,17 +42,21 @@ class StoreUnit(wiring.Component):
         i = as_kind(self.instruction, "store")
         m.submodules.writer = writer = PieceWriter()
         connect(m, writer.request, flipped(self.request))
-        vector = named(m, i.in_format == FLOAT32_CODE, "vector")
-        size = named(m, Mux(vector, FLOAT32_BYTES, block_bytes(m, i.in_format)), "size")
+        vector = delayed(m, i.in_format == FLOAT32_CODE, 1)
+        size = delayed(m, Mux(i.in_format == FLOAT32_CODE, FLOAT32_BYTES, block_bytes(m, i.in_format)), 1)
         found, exponent = self._read(m, i)
         places = self._walk(m, i, size)
         self._run(m, i, vector, places, writer)
         is_exponent = places.is_exponent
-        values = places.pixels.values + places.values + Cat(Const(0, 4), places.word)
+        pixels, word = places.pixels, Cat(Const(0, 4), places.word)
+        # known while the block is read
+        values, exponents = registered(
+            m, True, pixels.values + places.values + word, pixels.exponents + places.block
+        )
         m.d.comb += [
-            writer.i.payload.address.eq(Mux(is_exponent, places.pixels.exponents + places.block, values)),
+            writer.i.payload.address.eq(Mux(is_exponent, exponents, values)),
             writer.i.payload.bytes.eq(Mux(is_exponent, 1, Mux(vector, BEAT, size))),
-            writer.i.payload.data.eq(Mux(is_exponent, exponent, found)),
+            writer.i.payload.data.eq(Cat(Mux(is_exponent, exponent.replicate(4), found[:32]), found[32:])),
         ]
         return m
 
@@ -86,7 +90,7 @@ class StoreUnit(wiring.Component):
             self.read_blocks.address.eq(address),
             self.read_words.address.eq(Cat(places.word, address)),
         ]
-        last_block = named(m, places.block == i.in_blocks - 1, "last_block")
+        last_block = named(m, places.block == less_one(m, i.in_blocks), "last_block")
         m.d.comb += places.last.eq(pixels.last & last_block)
         with m.If(places.next_block):
             m.d.sync += [places.block.eq(places.block + 1), places.values.eq(places.values + size)]
@@ -115,23 +119,23 @@ class StoreUnit(wiring.Component):
                 m.d.comb += writer.i.valid.eq(1)
                 with m.If(writer.i.ready & vector):
                     m.d.sync += places.word.eq(places.word + 1)
-                    m.d.comb += places.next_block.eq(places.word == VECTOR_WORDS - 1)
-                    self._go_on(m, places)
+                    m.next = "READ"
+                    with m.If(places.word == VECTOR_WORDS - 1):
+                        m.next = "NEXT"
                 with m.Elif(writer.i.ready):
                     m.next = "EXPONENT"
             with m.State("EXPONENT"):
                 m.d.comb += [writer.i.valid.eq(1), places.is_exponent.eq(1)]
                 with m.If(writer.i.ready):
-                    m.d.comb += places.next_block.eq(1)
-                    self._go_on(m, places)
+                    m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.comb += places.next_block.eq(1)
+                m.next = "READ"
+                with m.If(places.last):
+                    m.next = "DRAIN"
             with m.State("DRAIN"), m.If(writer.idle):
                 m.d.sync += self.done.eq(1)
                 m.next = "IDLE"
-
-    def _go_on(self, m, places):
-        m.next = "READ"
-        with m.If(places.next_block & places.last):
-            m.next = "DRAIN"
 
 
 class _Places:
@@ -139,5 +143,5 @@ class _Places:
 
     def __init__(self, pixels: Walker, products: Products):
         self.pixels, self.products = pixels, products
-        self.block, self.values, self.word = Signal(16), Signal(32), Signal(range(VECTOR_WORDS))
+        self.block, self.values, self.word = Signal(16), Signal(24), Signal(range(VECTOR_WORDS))
         self.next_block, self.last, self.is_exponent = Signal(), Signal(), Signal()

@@ -6,7 +6,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .float_accumulator import sum_value, to_float32
-from .pipeline import named
+from .pipeline import Ahead, named, registered
 
 RESULT_LATENCY = 2
 """Cycles from an address of the result memory to its word."""
@@ -59,15 +59,16 @@ class SumReader(wiring.Component):
         m = Module()
         rows, width = self.lanes // self.values, 34 * self.values
         stored, age = Signal(range(self.ring + 1)), Signal(range(RESULT_LATENCY + 1))
-        current, left = Signal(34 * self.lanes), Signal(range(rows + 1))
+        current, left = Signal(34 * self.lanes, reset_less=True), Signal(range(rows + 1))
+        under_way = Signal()
         fresh = named(m, (age == RESULT_LATENCY) & (stored != 0), "fresh")
-        room = named(m, ~self.o.valid | self.o.ready, "room")
-        moves = named(m, room & (left != 0), "moves")
+        queue = Ahead(m, "queue", self.o, under_way=2)
+        moves = named(m, queue.goes & (left != 0), "moves")
         loads = named(m, fresh & ((left == 0) | (moves & (left == 1))), "loads")
         last = self.address % self.passes == self.passes - 1 if self.passes > 1 else 1
         m.d.comb += [
             self.freed.eq(loads & last),
-            self.idle.eq((stored == 0) & (left == 0) & ~self.o.valid),
+            self.idle.eq((stored == 0) & (left == 0) & ~under_way & queue.empty),
         ]
         m.d.sync += stored.eq(stored + self.finished - self.freed)
         with m.If(moves):
@@ -81,7 +82,7 @@ class SumReader(wiring.Component):
             ]
         with m.Elif((age != RESULT_LATENCY) & (stored != 0)):
             m.d.sync += age.eq(age + 1)
-        with m.If(room):
-            row = [to_float32(m, current[34 * i : 34 * i + 34]) for i in range(self.values)]
-            m.d.sync += [self.o.valid.eq(left != 0), self.o.payload.eq(Cat(row))]
+        row = [to_float32(m, current[34 * i : 34 * i + 34]) for i in range(self.values)]
+        m.d.sync += under_way.eq(moves)
+        queue.put(m, under_way, *registered(m, True, Cat(row)))
         return m

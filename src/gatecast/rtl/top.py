@@ -119,7 +119,7 @@ class Core(wiring.Component):
 
     def _memory(self, m, units):
         users = ("fetch", "load", "store", "weights")
-        m.submodules.master = master = MemoryMaster(users)
+        m.submodules.master = master = MemoryMaster(users, writers=("store",))
         m.submodules.fetch = fetch = Fetch(self.architecture)
         for user in users:
             unit = fetch if user == "fetch" else units[user]

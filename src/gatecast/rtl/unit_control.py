@@ -1,10 +1,11 @@
 """What starts the instructions of a unit: tokens taken, run, tokens given, all counted."""
 
-from amaranth.hdl import Module, Mux
-from amaranth.lib import data, enum, fifo, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import enum, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .instructions import BY_NAME, as_kind, unit_words
+from .instructions import BEAT_WORDS, BY_NAME, as_kind, unit_beats, unit_words
+from .pipeline import QUEUE
 from .tokens import COUNT
 
 NUMBER_BITS = 24
@@ -28,12 +29,12 @@ class UnitControl(wiring.Component):
     unit : str
         Name of the unit.
     depth : int
-        Instructions that wait in its queue.
+        Beats that wait in its queue.
 
     Members
     -------
     i : In(stream)
-        `words` of an instruction and its `number`.
+        `unit_beats` of each instruction.
     wait, granted, take, signal
         The unit's lines of `Tokens`.
     clear : In(1)
@@ -48,13 +49,12 @@ class UnitControl(wiring.Component):
         Nothing at work and nothing in the queue.
     """
 
-    def __init__(self, unit: str, depth: int = 8):
+    def __init__(self, unit: str, depth: int = QUEUE):
         self.unit, self.depth = unit, depth
-        self.words = unit_words(unit)
-        item = data.StructLayout({"words": 32 * self.words, "number": NUMBER_BITS})
+        self.words, self.beats = unit_words(unit), unit_beats(unit)
         super().__init__(
             {
-                "i": In(stream.Signature(item)),
+                "i": In(stream.Signature(32 * BEAT_WORDS)),
                 "wait": Out(COUNT),
                 "granted": In(1),
                 "take": Out(1),
@@ -76,33 +76,38 @@ class UnitControl(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        layout = self.i.payload.shape()
-        m.submodules.queue = queue = fifo.SyncFIFO(width=layout.size, depth=self.depth)
-        head = data.View(layout, queue.r_data)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=32 * BEAT_WORDS, depth=self.depth)
+        taken, got = Signal(32 * BEAT_WORDS * self.beats, reset_less=True), Signal(range(self.beats))
         instruction = as_kind(self.instruction, "sync")
         is_sync = instruction.opcode == BY_NAME["sync"].opcode
         m.d.comb += [
             queue.w_data.eq(self.i.payload),
             queue.w_en.eq(self.i.valid),
             self.i.ready.eq(queue.w_rdy),
-            self.idle.eq((self.state == State.IDLE) & ~queue.r_rdy),
+            self.idle.eq((self.state == State.IDLE) & (got == 0) & ~queue.r_rdy),
+            self.instruction.eq(taken),
+            self.number.eq(taken[-32:]),
         ]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += queue.r_en.eq(1)
                 m.d.sync += self.cycles.eq(0)
                 with m.If(queue.r_rdy):
-                    m.d.sync += [self.instruction.eq(head.words), self.number.eq(head.number)]
-                    m.next = "WAIT"
+                    m.d.sync += [taken.eq(Cat(taken, queue.r_data)[32 * BEAT_WORDS :]), got.eq(got + 1)]
+                    with m.If(got == self.beats - 1):
+                        m.d.sync += got.eq(0)
+                        m.next = "WAIT"
             with m.State("WAIT"):
                 m.d.comb += [
                     self.state.eq(State.WAITING),
                     self.wait.eq(instruction.wait),
                     self.take.eq(self.granted),
-                    self.start.eq(self.granted & ~is_sync),
                 ]
                 with m.If(self.granted):
-                    m.next = "RUN"
+                    m.next = "START"
+            with m.State("START"):
+                m.d.comb += [self.state.eq(State.RUNNING), self.start.eq(~is_sync)]
+                m.next = "RUN"
             with m.State("RUN"):
                 # `done` fell with the start; an instruction ends no sooner than it is seen high again
                 m.d.comb += self.state.eq(State.RUNNING)

@@ -4,6 +4,8 @@ A block goes through *passes*: each takes its rows one after another through one
 docs/spec/numerics.md §3 for their order.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, enum, memory, stream, wiring
@@ -12,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from ..numerics import BLOCK_SIZE, clip, relu
 from .float_adder import FloatAdder
 from .float_multiplier import FloatMultiplier
-from .pipeline import delayed, named
+from .pipeline import delayed, named, registered
 
 
 class Operation(enum.Enum, shape=3):
@@ -40,11 +42,13 @@ _ONE = 0x3F800000
 
 
 def less(m: Module, a, b):
-    """Whether float a < float b, for numbers that are not NaN; zeros of both signs are equal."""
-    below = named(m, a[:31] < b[:31], "below")
-    same = named(m, a[:31] == b[:31], "same")
-    zeros = named(m, ~(a[:31].any() | b[:31].any()), "zeros")
-    return Mux(a[31], ~zeros & (~b[31] | (~below & ~same)), ~b[31] & below)
+    """Whether float a < float b, for numbers that are not NaN; -0.0 counts as less than +0.0.
+
+    No sign of a zero is ever seen: what is written is +0.0.
+    """
+    keys = (Cat(x[:31] ^ x[31].replicate(31), x[31]).as_signed() for x in (a, b))
+    a, b = (named(m, key, "key") for key in keys)
+    return named(m, a < b, "less")
 
 
 class Lane32(wiring.Component):
@@ -60,7 +64,7 @@ class Lane32(wiring.Component):
         IEEE bits, `latency` cycles later.
     """
 
-    latency = FloatAdder.latency + 2
+    latency = FloatAdder.latency + 3
 
     def __init__(self):
         super().__init__(
@@ -117,15 +121,16 @@ class Lane32(wiring.Component):
         chosen = delayed(m, Mux(first, x, y), adder.latency, reset_less=True)
         product = delayed(m, multiplier.o, adder.latency - multiplier.latency, reset_less=True)
         late = delayed(m, operation, adder.latency, reset_less=True)
-        after = delayed(m, self.after, adder.latency + 1, reset_less=True)
         sums = (late == Operation.ADD) | (late == Operation.SUBTRACT)
-        found = named(m, Mux(sums, adder.o, Mux(late == Operation.MULTIPLY, product, chosen)), "found")
+        found = Mux(sums, adder.o, Mux(late == Operation.MULTIPLY, product, chosen))
+        after = delayed(m, self.after, adder.latency + 1, reset_less=True)
         m.d.comb += self.o.eq(delayed(m, self._after(m, found, after), 1, reset_less=True))
         return m
 
     def _after(self, m, found, after):
         unit = after == After.CLIP_UNIT
-        low, high = named(m, Mux(unit, 0, self.low), "low"), named(m, Mux(unit, _ONE, self.high), "high")
+        low, high = Mux(unit, 0, self.low), Mux(unit, _ONE, self.high)
+        found, low, high, after = registered(m, True, found, low, high, after)
         clipped = Mux(less(m, found, low), low, Mux(less(m, high, found), high, found))
         positive = Mux(found[31], 0, found)
         return Array([found, positive, clipped, clipped])[after]
@@ -172,6 +177,15 @@ class Pass(enum.Enum, shape=3):
 
 FIRST_TAG, LAST_TAG = 0, 1
 """Bits of an operand's tag: it is the first, the last one that `Pass.GATHER` takes."""
+
+
+@dataclass(frozen=True)
+class _Passes:
+    following: Signal
+    more: Signal
+    more_then: Signal
+    operand: Signal
+    operand_then: Signal
 
 
 class Values(wiring.Component):
@@ -221,22 +235,21 @@ class Values(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        plan, tag = self.plan, self.operands.payload.tag
+        plan, tag = Signal(Plan()), self.operands.payload.tag
+        m.d.sync += plan.eq(self.plan)  # long before the first operand
         now, row, cooling = Signal(Pass), Signal(range(self.rows)), Signal(range(16))
         gather = named(m, now == Pass.GATHER, "gather")
-        following, more = self._following(m, now)
+        passes = self._passes(m, plan, now)
         gathered = Const(1, 1) if self.has_sums else tag[LAST_TAG]
-        final = named(m, ~more & (~gather | gathered), "final")
+        final = named(m, ~passes.more & (~gather | gathered), "final")
 
-        with_operand = [plan.bias if self.has_sums else Const(1, 1), *Const(0b0111, 6)]
-        with_operand = named(m, Array(with_operand)[now.as_value()], "with_operand")
-        ready = ~with_operand | self.operands.valid
+        ready = ~passes.operand | self.operands.valid
         if self.has_sums:
             ready = ready & (~gather | self.sums.valid)
         first_row = named(m, row == 0, "first_row")
         go = named(m, ready & (cooling == 0) & (self.free | ~final | ~first_row), "go")
         m.d.comb += [
-            self.operands.ready.eq(go & with_operand),
+            self.operands.ready.eq(go & passes.operand),
             self.taken.eq(go & final & first_row),
             self.active.eq(~gather | ~first_row | go),
         ]
@@ -249,22 +262,42 @@ class Values(wiring.Component):
             with m.If(row == self.rows - 1):
                 m.d.sync += [row.eq(0), cooling.eq(max(0, Lane32.latency + 1 - self.rows))]
                 with m.If(~gather | gathered):
-                    m.d.sync += now.eq(following)
-        self._arithmetic(m, now, row, go, final)
+                    m.d.sync += now.eq(passes.following)
+                    m.d.sync += [passes.more.eq(passes.more_then), passes.operand.eq(passes.operand_then)]
+        self._arithmetic(m, plan, now, row, go, final)
         return m
 
-    def _following(self, m, now):
-        """The pass after this one, and whether there is one for this block."""
-        plan = self.plan
-        enabled = [plan.scale, plan.scale, plan.residual, plan.times, plan.plus, plan.again]
-        following, more = Signal(Pass), Signal()
-        for number in reversed(range(1, 7)):  # the lowest that is enabled stands last, and wins
-            with m.If((now.as_value() < number) & enabled[number - 1]):
-                m.d.comb += [following.as_value().eq(number), more.eq(1)]
-        return following, more
+    def _passes(self, m, plan, now):
+        """The pass after this one; whether there is one for this block; whether this one takes an operand.
 
-    def _arithmetic(self, m, now, row, go, final):
-        plan, operand = self.plan, self.operands.payload
+        The same of the pass after this one. All in registers: known some rows before a pass ends.
+        """
+        enabled = [plan.scale, plan.scale, plan.residual, plan.times, plan.plus, plan.again]
+
+        def after(now):
+            following, more = Signal(Pass, name="after"), Signal(name="more")
+            for number in reversed(range(1, 7)):  # the lowest that is enabled stands last, and wins
+                with m.If((now.as_value() < number) & enabled[number - 1]):
+                    m.d.comb += [following.as_value().eq(number), more.eq(1)]
+            return following, more
+
+        with_operand = Array([plan.bias if self.has_sums else Const(1, 1), *Const(0b0111, 6)])
+        more = (Signal(name=name) for name in ("more_passes", "more_then"))
+        first = not self.has_sums  # before the first plan, a block without sums waits for an operand
+        operand = (Signal(name=name, init=first) for name in ("operand", "operand_then"))
+        passes = _Passes(Signal(Pass, name="following"), *more, *operand)
+        following, more = after(now)
+        m.d.sync += [
+            passes.following.eq(following),
+            passes.more.eq(more),
+            passes.more_then.eq(after(passes.following)[1]),
+            passes.operand.eq(with_operand[now.as_value()]),
+            passes.operand_then.eq(with_operand[passes.following.as_value()]),
+        ]
+        return passes
+
+    def _arithmetic(self, m, plan, now, row, go, final):
+        operand = self.operands.payload
         width = 32 * self.values
         m.submodules.block = block = memory.Memory(shape=width, depth=self.rows, init=[])
         m.submodules.kept = kept = memory.Memory(shape=width, depth=self.rows, init=[])  # what `times` took

@@ -10,7 +10,7 @@ from .block_dot import BLOCK_BITS
 from .block_writer import BlockWriter
 from .instructions import BY_NAME, as_kind, unit_words
 from .operands import WORD_VALUES, Operands
-from .pipeline import named
+from .pipeline import delayed, less_one, named
 from .requests import InTurn, Request
 from .shared_memory import read_signature, write_signature
 from .unit_model import run_instruction
@@ -79,7 +79,7 @@ class VectorUnit(wiring.Component):
             writer.i_valid.eq(values.o_valid),
             writer.i_values.eq(values.o_values),
         ]
-        is_pool = named(m, self.instruction[:8] == BY_NAME["pool"].opcode, "is_pool")
+        is_pool = delayed(m, self.instruction[:8] == BY_NAME["pool"].opcode, 1)
         pool, map_ = as_kind(self.instruction, "pool"), as_kind(self.instruction, "map")
         m.d.comb += values.plan.eq(Mux(is_pool, _pool_plan(m, pool), _map_plan(m, map_)))
         out_format = Mux(is_pool, pool.out_format, map_.out_format)
@@ -93,7 +93,7 @@ class VectorUnit(wiring.Component):
         m.submodules.pixels = pixels = Walker({"out": width, "a": width, "b": width, "y": 17, "x": 17})
         m.submodules.products = products = Products(("y", "x", "row", "pixel"), width)
         block, blocks = Signal(16), Mux(is_pool, pool.out_blocks, map_.out_blocks)
-        last_block = named(m, block == blocks - 1, "last_block")
+        last_block = delayed(m, block == less_one(m, blocks), 1)
         m.d.comb += [
             *products.set_factors("y", pool.in_y, pool.in_row),
             *products.set_factors("x", pool.in_x, pool.in_pixel),

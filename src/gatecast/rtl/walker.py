@@ -84,19 +84,20 @@ class Walker(wiring.Component):
         """Make the circuit."""
         m = Module()
         rows_left, columns_left = Signal(16), Signal(16)
-        m.d.comb += [
-            self.last_column.eq(columns_left == 0),
-            self.last_row.eq(rows_left == 0),
-            self.last.eq(self.last_column & self.last_row),
-        ]
+        m.d.comb += self.last.eq(self.last_column & self.last_row)
         new_row = named(m, self.last_column, "new_row")
+        one_column = named(m, self.columns == 1, "one_column")
         with m.If(self.restart):
-            m.d.sync += [rows_left.eq(self.rows - 1), columns_left.eq(self.columns - 1)]
+            m.d.sync += [rows_left.eq(self.rows), columns_left.eq(self.columns)]
+            m.d.sync += [self.last_row.eq(self.rows == 1), self.last_column.eq(one_column)]
         with m.Elif(self.advance):
             m.d.sync += [
-                columns_left.eq(Mux(new_row, self.columns - 1, columns_left - 1)),
+                columns_left.eq(Mux(new_row, self.columns, columns_left - 1)),
+                self.last_column.eq(Mux(new_row, one_column, columns_left == 2)),
                 rows_left.eq(rows_left - new_row),
             ]
+            with m.If(new_row):
+                m.d.sync += self.last_row.eq(rows_left == 2)
         for name, width in self.tracks.items():
             start, row, pixel = (getattr(self, f"{name}_{part}") for part in ("start", "row", "pixel"))
             here, row_start = getattr(self, name), Signal(width, name=f"{name}_row_start")

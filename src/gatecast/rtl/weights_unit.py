@@ -63,14 +63,14 @@ class WeightsUnit(wiring.Component):
         """Make the circuit."""
         m = Module()
         i, constants = as_kind(self.instruction, "weights"), as_kind(self.instruction, "constants")
-        is_panels = named(m, self.instruction[:8] == BY_NAME["weights"].opcode, "is_panels")
+        is_panels = delayed(m, self.instruction[:8] == BY_NAME["weights"].opcode, 1)
         tag = data.StructLayout({"part": range(BLOCK_SIZE + 1), "last": 1})
-        m.submodules.reader = reader = PieceReader(tag.size, granule=4)
+        m.submodules.reader = reader = PieceReader(tag.size)
         connect(m, reader.request, flipped(self.request))
         connect(m, reader.response, flipped(self.response))
         offset = Mux(is_panels, i.offset, constants.offset)
         count = Mux(is_panels, i.count, constants.count)
-        self._ask(m, is_panels, block_bytes(m, i.format), (offset, count), reader.i)
+        self._ask(m, is_panels, delayed(m, block_bytes(m, i.format), 1), (offset, count), reader.i)
         self._keep(m, i, constants, is_panels, reader.o, tag)
         return m
 
@@ -99,7 +99,7 @@ class WeightsUnit(wiring.Component):
 
     def _keep(self, m, i, constants, is_panels, pieces, tag):
         note = data.View(tag, pieces.payload.tag)
-        exponents, half = Signal(8 * BLOCK_SIZE), Signal()
+        exponents, half = Signal(8 * BLOCK_SIZE, reset_less=True), Signal()
         passes = BLOCK_SIZE // self.lanes
         panel, vector = Signal(range(self.panels)), Signal(self.word_bits - 3)
         channel = named(m, (note.part - 1)[:5], "channel")

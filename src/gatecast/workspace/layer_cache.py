@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gatecast.errors import FileError
+from gatecast.files import cache_folder as users_cache
 from gatecast.files import sync_folder
 
 from .blobs import Blob, digest_of
@@ -91,7 +92,5 @@ class LayerCache:
 
 
 def cache_folder() -> Path:
-    """Folder for layers: in `GATECAST_CACHE`, else in ``gatecast`` in XDG's cache folder."""
-    named, base = os.environ.get("GATECAST_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    folder = Path(named) if named else (Path(base) if base else Path.home() / ".cache") / "gatecast"
-    return folder / "layers"
+    """Folder for layers: part of the user's cache."""
+    return users_cache() / "layers"

@@ -1,5 +1,7 @@
 """Known networks as Graphs, with their weights' sources, preprocessings, labels and sample pictures."""
 
+from gatecast.files import cache_folder
+
 from .download import Limits, Progress, UnreachableError, download, file_sha256
 from .labels import FASHION_LABELS, imagenet_labels
 from .networks import NETWORKS, Network, find_weights, load, network
@@ -18,7 +20,7 @@ from .samples import Sample, samples, write_samples
 from .sources import Source
 from .stem import with_preprocessing
 from .tensor_file import read_tensors
-from .weights import Weights, cache_folder, find_file, local_file
+from .weights import Weights, find_file, local_file
 
 __all__ = [
     "FASHION_LABELS",

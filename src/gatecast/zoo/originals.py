@@ -144,7 +144,7 @@ def _weighted(name: str) -> tuple[Graph, str]:
         weights = find_weights(name)
     except DownloadError as error:
         notice = (
-            f"No weights of {name} were found: random ones from a seed stand in, and the answers mean nothing. "
+            f"No weights of {name} were found: random ones from a seed stand in, and answers mean nothing. "
             f"{error.hint}"
         )
         known = network(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from gatecast.errors import DownloadError, FileError
+from gatecast.files import cache_folder
 
 from .download import Limits, Progress, download, file_sha256
 from .sources import Source
@@ -49,14 +50,6 @@ class Weights:
             return f"weights: {self.path}"
         use = "test only, non-commercial: " if self.test_only else ""
         return f"{use}weights: {self.path} ({self.place}); {self.source.publisher}; {self.source.licence}"
-
-
-def cache_folder() -> Path:
-    """Return the folder for downloads: `GATECAST_CACHE`, else ``gatecast`` in XDG's cache folder."""
-    if named := os.environ.get("GATECAST_CACHE"):
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "gatecast"
 
 
 def find_file(

@@ -130,8 +130,8 @@ def _from_functions(folder: Path, key: str, inputs: Mapping[str, str], outputs: 
             hint="Read it in a process of its own, for example by `gatecast quantize`.",
         )
     try:
-        function = tf.saved_model.load(str(folder)).signatures[key]
-        frozen = convert_variables_to_constants_v2(function, aggressive_inlining=True)
+        loaded = tf.saved_model.load(str(folder))  # holds the variables: it must outlive the next line
+        frozen = convert_variables_to_constants_v2(loaded.signatures[key], aggressive_inlining=True)
     except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
         raise FileError(f"SavedModel {folder} must be whole: {' '.join(str(error).split())[:300]}") from error
     found = {tensor.name.partition(":")[0]: tensor.name for tensor in frozen.inputs}

@@ -11,7 +11,8 @@ from gatecast.errors import FileError, UnsupportedError
 from .nodes import Nodes, node_of
 
 _VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
-_UNREADABLE = (tf.errors.OpError, ValueError, OSError)
+# The reader turns some of TensorFlow's own errors into IndexError and RuntimeError.
+_UNREADABLE = (tf.errors.OpError, ValueError, OSError, IndexError, RuntimeError)
 
 
 def with_constants(graph_def: Any, checkpoint: Path | None) -> Any:

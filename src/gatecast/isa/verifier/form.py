@@ -82,6 +82,9 @@ def _store(instruction: Instruction, architecture: Architecture) -> Iterable[Pro
 def _external(instruction: Instruction, view: str) -> Iterable[Problem]:
     if getattr(instruction, f"{view}_format") == FLOAT32:
         yield from _unused(instruction, "exponents", "exponent_pitch")
+    for field in ("offset", "row_pitch"):
+        if getattr(instruction, field) % 4:
+            yield field, f"must be a multiple of 4, not {getattr(instruction, field)}"
 
 
 def _weights(instruction: Instruction, architecture: Architecture) -> Iterable[Problem]:
