@@ -1,7 +1,7 @@
 """ResNet-50 v1.5 at batch 1: the software device against other engines on the same processor.
 
     python benchmarks/software_device.py --against onnxruntime|onnxruntime-int8|openvino|openvino-int8
-        [--threads 1] [--rounds 30] [--calls 3] [--max-isa AVX512_CORE_VNNI] [--json]
+        [--threads 1] [--rounds 30] [--calls 3] [--cpu avx2] [--max-isa AVX512_CORE_VNNI] [--json]
 
 Each engine runs in a process of its own. In each round one after the other makes some calls, so that both
 see the same disturbances; the ratio is the median of the rounds' ratios of medians, its spread the quartiles.
@@ -9,7 +9,9 @@ What is timed is a call with a float32 tensor [1, 3, 224, 224]: all of `Session.
 the other's `run`. `device` is the Program alone. Weights are seeded, which changes no engine's time.
 
 int8 is ONNX Runtime's static quantisation (unsigned activations, signed weights, by channel); OpenVINO reads
-the same file. `--max-isa` is oneDNN's ONEDNN_MAX_CPU_ISA, for OpenVINO; it also keeps OpenVINO from AMX.
+the same file. `--max-isa` is oneDNN's ONEDNN_MAX_CPU_ISA, for OpenVINO; it also keeps OpenVINO from AMX. What
+oneDNN itself reports tells whether it took effect: `onednn_isa`, and the kernels that ran its convolutions.
+`--cpu` forces an instruction set of ours (GATECAST_CPU).
 """
 
 import argparse
@@ -131,16 +133,35 @@ def work(engine: str, folder: Path, threads: int) -> None:
         print(json.dumps([seconds, device]), flush=True)
 
 
+def worker(name: str, folder: Path, threads: int) -> list[str]:
+    """Command of a process that does `work`."""
+    return [sys.executable, __file__, "--work", name, str(folder), "--threads", str(threads)]
+
+
+def onednn_report(name: str, folder: Path, settings: dict[str, str]) -> dict:
+    """Instruction set that oneDNN says it is held to, and the kernels of its convolutions."""
+    settings = settings | {"ONEDNN_VERBOSE": "1"}
+    lines = subprocess.run(
+        worker(name, folder, 1),
+        check=True,
+        input="",
+        capture_output=True,
+        text=True,
+        env=os.environ | settings,
+    ).stdout.splitlines()
+    ran = {line.split(",")[6] for line in lines if ",exec,cpu,convolution," in line}
+    found = [line.partition("cpu,isa:")[2] for line in lines if "cpu,isa:" in line]
+    return {"onednn_isa": found[0] if found else None, "onednn_convolutions": sorted(ran)}
+
+
 class Engine:
     """An engine in a process of its own."""
 
-    def __init__(self, name: str, folder: Path, threads: int, max_isa: str | None) -> None:
-        environment = dict(os.environ)
-        if max_isa:
-            environment["ONEDNN_MAX_CPU_ISA"] = max_isa
-        command = [sys.executable, __file__, "--work", name, str(folder), "--threads", str(threads)]
+    def __init__(self, name: str, folder: Path, threads: int, settings: dict[str, str]) -> None:
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        self._process = subprocess.Popen(
+            worker(name, folder, threads), stdin=pipe, stdout=pipe, text=True, env=os.environ | settings
+        )
         self.what = json.loads(self._process.stdout.readline())
 
     def calls(self, count: int) -> tuple[list[float], list[float]]:
@@ -204,6 +225,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--calls", type=int, default=3)
+    parser.add_argument("--cpu")
     parser.add_argument("--max-isa")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
@@ -215,11 +237,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, given.against.endswith("int8"))
-        ours = Engine("gatecast", folder, given.threads, None)
-        theirs = Engine(given.against, folder, given.threads, given.max_isa)
+        settings = {"ONEDNN_MAX_CPU_ISA": given.max_isa} if given.max_isa else {}
+        ours = Engine("gatecast", folder, given.threads, {"GATECAST_CPU": given.cpu} if given.cpu else {})
+        theirs = Engine(given.against, folder, given.threads, settings)
         found = compare(ours, theirs, given.rounds, given.calls)
         found |= {"against": f"{given.against} {theirs.what}", "threads": given.threads, "ran": ours.what}
-        if (most := peak(folder)) and given.threads == 1:
+        if given.against.startswith("openvino"):
+            found |= onednn_report(given.against, folder, settings)
+        if ours.what == "avx512vnni" and given.threads == 1 and (most := peak(folder)):
             share = round(found["device_gmacs_per_s"] / most, 3)
             found |= {"vnni_peak_gmacs_per_s": most, "share_of_peak": share}
         ours.close()
