@@ -36,6 +36,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set_source_files_properties(
     ${here}/device/kernels_avx2.cc ${here}/host/pictures_avx2.cc ${here}/numerics/blocks_avx2.cc
     PROPERTIES COMPILE_OPTIONS "${kernel_flags};-mavx2")
+  set_property(SOURCE ${here}/device/kernels_avx2.cc APPEND PROPERTY COMPILE_OPTIONS -mfma)
   set_source_files_properties(${here}/device/kernels_avx512vnni.cc PROPERTIES COMPILE_OPTIONS
     "${kernel_flags};-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni;-mprfchw;-mprefer-vector-width=512")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")

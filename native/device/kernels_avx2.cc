@@ -1,11 +1,11 @@
-// Kernels for AVX2: maddubs(|a|, w with a's sign) cannot saturate, because -128 is no mantissa.
+// Kernels for AVX2 and FMA: maddubs(|a|, w with a's sign) cannot saturate, because -128 is no mantissa.
 #include <immintrin.h>
 
 #include "values.h"
 
 namespace {
 
-constexpr int kPixels = 2;
+constexpr int kPixels = 4;
 
 void pack_panel(const int8_t* mantissas, const uint8_t* exponents, int bits, uint8_t* panel) {
   for (int lane = 0; lane < kLanes; ++lane) {
@@ -23,63 +23,83 @@ INLINE __m256i four(const uint8_t* from) {
   return _mm256_set1_epi32(x);
 }
 
-// Adds one block to 16 channels of P pixels.
-template <int P>
-INLINE void add_block(const uint8_t* const (&activations)[P], const float (&steps)[P], const uint8_t* panel, int half,
-                      __m256 (&sums)[P][2]) {
-  const __m256i ones = _mm256_set1_epi16(1);
-  __m256i products[P][2] = {};
-#pragma GCC unroll 8
-  for (int group = 0; group < kBlock / 4; ++group) {
-    const uint8_t* w = panel + group * 4 * kLanes + half * 64;
+// Adds 4 channels' products to the integer sums of 16 lanes of P pixels. Where no activation is negative, the sign
+// need not be moved.
+template <int P, bool kSigned>
+INLINE void add_group(const uint8_t* const (&activations)[P], int group, const uint8_t* weights,
+                      __m256i (&products)[P][2]) {
+  const __m256i ones = _mm256_set1_epi16(1), w[2] = {load(weights), load(weights + 32)};
+#pragma GCC unroll 4
+  for (int p = 0; p < P; ++p) {
+    const __m256i a = four(activations[p] + 4 * group), magnitude = kSigned ? _mm256_abs_epi8(a) : a;
 #pragma GCC unroll 2
-    for (int p = 0; p < P; ++p) {
-      const __m256i a = four(activations[p] + 4 * group), magnitude = _mm256_abs_epi8(a);
-#pragma GCC unroll 2
-      for (int n = 0; n < 2; ++n) {
-        const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(load(w + 32 * n), a));
-        products[p][n] = _mm256_add_epi32(products[p][n], _mm256_madd_epi16(pairs, ones));
-      }
+    for (int n = 0; n < 2; ++n) {
+      const __m256i pairs = _mm256_maddubs_epi16(magnitude, kSigned ? _mm256_sign_epi8(w[n], a) : w[n]);
+      products[p][n] = _mm256_add_epi32(products[p][n], _mm256_madd_epi16(pairs, ones));
+      // Sums are made one after the other: left alone, g++ makes a tree of them that needs far more than 16 registers.
+      asm volatile("" : "+x"(products[p][n]) : : "memory");
     }
   }
+}
+
+// Adds one block to 16 channels of P pixels.
+template <int P, bool kSigned>
+INLINE void add_half(const uint8_t* const (&activations)[P], const float (&steps)[P], const uint8_t* panel, int half,
+                     float (&sums)[P][kLanes]) {
+  __m256i products[P][2] = {};
+#pragma GCC unroll 8
+  for (int group = 0; group < kBlock / 4; ++group)
+    add_group<P, kSigned>(activations, group, panel + group * 4 * kLanes + half * 64, products);
   const float* lanes = reinterpret_cast<const float*>(panel + kLanes * kBlock) + 16 * half;
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 2
     for (int n = 0; n < 2; ++n) {
+      float* sum = sums[p] + 16 * half + 8 * n;
       const __m256 step = _mm256_mul_ps(_mm256_loadu_ps(lanes + 8 * n), _mm256_set1_ps(steps[p]));
-      sums[p][n] = _mm256_add_ps(sums[p][n], _mm256_mul_ps(_mm256_cvtepi32_ps(products[p][n]), step));
+      // The product is exact, so that fusing changes nothing.
+      _mm256_store_ps(sum, _mm256_fmadd_ps(_mm256_cvtepi32_ps(products[p][n]), step, _mm256_load_ps(sum)));
     }
   }
 }
 
 template <int P>
-INLINE void add_half(const Convolve& c, int tile, int first, const uint8_t* panel, int half, float (&kept)[P][kLanes]) {
-  __m256 sums[P][2];
-  for (int p = 0; p < P; ++p)
-    for (int n = 0; n < 2; ++n) sums[p][n] = _mm256_load_ps(kept[p] + 16 * half + 8 * n);
-  for (int tap = 0; tap < c.taps; ++tap) {
-    const Taps taps = taps_of(c, tile, kPixels, tap);
-    for (int i = 0; i < c.in_blocks; ++i, panel += kPanelBytes) {
-      const uint8_t* activations[P];
-      float steps[P];
-      for (int p = 0; p < P; ++p) {
-        const int64_t block = taps.blocks[p] + taps.offset + first + i;
-        activations[p] = c.mantissas + block * kBlock;
-        steps[p] = c.steps[block];
-      }
-      add_block<P>(activations, steps, panel, half, sums);
-    }
+INLINE bool any_negative(const uint8_t* const (&activations)[P]) {
+  __m256i all = load(activations[0]);
+#pragma GCC unroll 4
+  for (int p = 1; p < P; ++p) all = _mm256_or_si256(all, load(activations[p]));
+  return _mm256_movemask_epi8(all) != 0;
+}
+
+template <int P>
+INLINE void add_block(const uint8_t* const (&activations)[P], const float (&steps)[P], const uint8_t* panel,
+                      float (&sums)[P][kLanes]) {
+  if (any_negative(activations)) {
+    for (int half = 0; half < 2; ++half) add_half<P, true>(activations, steps, panel, half, sums);
+  } else {
+    for (int half = 0; half < 2; ++half) add_half<P, false>(activations, steps, panel, half, sums);
   }
-  for (int p = 0; p < P; ++p)
-    for (int n = 0; n < 2; ++n) _mm256_store_ps(kept[p] + 16 * half + 8 * n, sums[p][n]);
 }
 
 template <int P>
 void convolve_tile(const Convolve& c, int out_block, int tile, int first, const uint8_t* panel) {
   alignas(64) float sums[P][kLanes];
   for (int p = 0; p < P; ++p) begin_pixel(c, out_block, tile * kPixels + p, sums[p]);
-  for (int half = 0; half < 2; ++half) add_half<P>(c, tile, first, panel, half, sums);
+  for (int tap = 0; tap < c.taps; ++tap) {
+    const Taps taps = taps_of(c, tile, kPixels, tap);
+    const uint8_t* activations[P];
+    const float* from[P];
+    for (int p = 0; p < P; ++p) {
+      const int64_t block = taps.blocks[p] + taps.offset + first;
+      activations[p] = c.mantissas + block * kBlock, from[p] = c.steps + block;
+    }
+    for (int i = 0; i < c.in_blocks; ++i, panel += kPanelBytes) {
+      float steps[P];
+      for (int p = 0; p < P; ++p) steps[p] = *from[p]++;
+      add_block<P>(activations, steps, panel, sums);
+      for (int p = 0; p < P; ++p) activations[p] += kBlock;
+    }
+  }
   for (int p = 0; p < P; ++p) end_pixel<0>(c, out_block, tile * kPixels + p, sums[p]);
 }
 
@@ -87,10 +107,12 @@ void convolve(const Convolve& c, int out_block, int first_tile, int last_tile) {
   const int first = first_block(c, out_block);
   const uint8_t* panel = c.panels + int64_t(out_block) * c.taps * c.in_blocks * kPanelBytes;
   for (int tile = first_tile; tile < last_tile; ++tile) {
-    if (c.pixels - tile * kPixels >= kPixels)
-      convolve_tile<2>(c, out_block, tile, first, panel);
-    else
-      convolve_tile<1>(c, out_block, tile, first, panel);
+    switch (c.pixels - tile * kPixels) {
+      case 1: convolve_tile<1>(c, out_block, tile, first, panel); break;
+      case 2: convolve_tile<2>(c, out_block, tile, first, panel); break;
+      case 3: convolve_tile<3>(c, out_block, tile, first, panel); break;
+      default: convolve_tile<4>(c, out_block, tile, first, panel);
+    }
   }
 }
 
