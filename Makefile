@@ -58,7 +58,8 @@ sanitize: $(VENV)/installed-test ## Test the C++ extension with AddressSanitizer
 	  -Ccmake.define.CMAKE_CXX_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined" -e .
 	status=0; LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc $(BIN)/python -m pytest -q -m "not slow" \
-	  tests/devices tests/numerics tests/conformance/test_software.py $(PYTEST_OPTIONS) || status=$$?; \
+	  tests/devices tests/numerics tests/runtime/test_movement.py tests/runtime/test_resizing.py \
+	  tests/conformance/test_software.py $(PYTEST_OPTIONS) || status=$$?; \
 	$(INSTALL) -e . && exit $$status
 
 # The engine replays Programs of the conformance suite; all bytes must be the reference device's.

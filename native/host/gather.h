@@ -20,9 +20,17 @@ class Gather {
   int blocks() const { return int(counts_.size()); }
 
  private:
+  // A row whose runs are those of an earlier one, only elsewhere in the source, shares them: the table is then so
+  // small that it stays in the cache.
+  struct Row {
+    size_t block;  // the first one in `from_`
+    int64_t shift;
+  };
+
   int rows_, columns_;
   std::vector<int> counts_;  // channels of each block
   MapRuns from_;
+  std::vector<Row> places_;
 };
 
 }  // namespace gatecast

@@ -58,14 +58,14 @@ def documented(models, v1, tmp_path_factory):
             model = models.QuantizedResnet50(str(saved.parent), is_frozen=True)
             features = model.import_graph_def(tensors)
             output = model.get_default_classifier(features)
-            second = model.get_default_classifier(features)
             with v1.Session() as session:
                 model.restore_weights(session)
                 inputs, outputs = {"images": images}, {"output_alias": output}
                 v1.saved_model.simple_save(session, str(saved), inputs, outputs)
                 session_pixels, pictured = session.run([tensors, output], {images: data})
                 expected = session.run(output, {tensors: pixels})
-                model.save_weights(str(saved.parent / "weights" / "checkpoint"), session)
+                model.save_weights(str(saved.parent / "weights" / "resnet50"), session)
+            second = model.get_default_classifier(features)
     finally:
         v1.enable_control_flow_v2()
     return SimpleNamespace(**locals())

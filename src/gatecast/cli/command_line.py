@@ -76,8 +76,6 @@ def commands() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    # Where TensorFlow is loaded, it converts: it need not announce on stderr how fast it could compute.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         result = commands.main(
             None if arguments is None else list(arguments), prog_name="gatecast", standalone_mode=False

@@ -91,6 +91,8 @@ def _tensorflow() -> Any:
             hint="Install the extra: pip install 'gatecast[tensorflow]'.",
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no chatter about the processor on stderr
+    # It converts here: it need not announce how fast it could compute.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     return import_module("gatecast.interchange.tensorflow")
 
 

@@ -151,7 +151,7 @@ class Session:
             times.append(self._run_stages(values, image_us))
             for port in ports:
                 columns[port.name].append(self._outer(port, values[port.value]))
-        return {name: np.stack(column) for name, column in columns.items()}, tuple(times)
+        return {name: _batch(column) for name, column in columns.items()}, tuple(times)
 
     def instruction_times(self, inputs: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.float64]]:
         """Run the first image of a batch, and tell how long each instruction of each Program took.
@@ -230,6 +230,11 @@ class Session:
     def _outer(self, port: OutputPort, value: Float32) -> Float32:
         inner = value.reshape(self._artifact.shapes[port.value])
         return inner.transpose(2, 0, 1) if port.layout == "NCHW" else inner
+
+
+def _batch(column: list[Float32]) -> Float32:
+    """Put images together; a single one is not copied where it need not be."""
+    return np.ascontiguousarray(column[0][None]) if len(column) == 1 else np.stack(column)
 
 
 def open_session(

@@ -1,6 +1,8 @@
 """Networks from and to TensorFlow: SavedModels, frozen graphs, and nodes in a graph that is being built.
 
 Importing this package imports TensorFlow; `gatecast.interchange.load` does so only where it must.
+
+Ref: docs/spec/tensorflow.md.
 """
 
 from .image_ops import image_tensors
