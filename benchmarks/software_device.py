@@ -9,9 +9,9 @@ What is timed is a call with a float32 tensor [1, 3, 224, 224]: all of `Session.
 the other's `run`. `device` is the Program alone. Weights are seeded, which changes no engine's time.
 
 int8 is ONNX Runtime's static quantisation (unsigned activations, signed weights, by channel); OpenVINO reads
-the same file. `--max-isa` is oneDNN's ONEDNN_MAX_CPU_ISA, for OpenVINO; it also keeps OpenVINO from AMX. What
-oneDNN itself reports tells whether it took effect: `onednn_isa`, and the kernels that ran its convolutions.
-`--cpu` forces an instruction set of ours (GATECAST_CPU).
+the same file. `--max-isa` is oneDNN's ONEDNN_MAX_CPU_ISA, for OpenVINO; it also keeps OpenVINO from AMX.
+The kernels that OpenVINO names for its convolutions tell whether it took effect. `--cpu` forces an
+instruction set of ours (GATECAST_CPU).
 """
 
 import argparse
@@ -101,7 +101,7 @@ def onnxruntime_call(file: Path, threads: int):
 
 
 def openvino_call(file: Path, threads: int):
-    """Return a call of OpenVINO, and its version."""
+    """Return a call of OpenVINO, and its version with the kernels of its convolutions."""
     import openvino
 
     core = openvino.Core()
@@ -110,7 +110,11 @@ def openvino_call(file: Path, threads: int):
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads, **hints})
     request, image = compiled.create_infer_request(), tensor()
-    return lambda: request.infer([image]), openvino.__version__
+    layers = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
+    kernels = {
+        of["primitiveType"].astype(str) for of in layers if of["layerType"].astype(str) == "Convolution"
+    }
+    return lambda: request.infer([image]), f"{openvino.__version__} ({', '.join(sorted(kernels))})"
 
 
 def work(engine: str, folder: Path, threads: int) -> None:
@@ -133,34 +137,17 @@ def work(engine: str, folder: Path, threads: int) -> None:
         print(json.dumps([seconds, device]), flush=True)
 
 
-def worker(name: str, folder: Path, threads: int) -> list[str]:
-    """Command of a process that does `work`."""
-    return [sys.executable, __file__, "--work", name, str(folder), "--threads", str(threads)]
-
-
-def onednn_report(name: str, folder: Path, settings: dict[str, str]) -> dict:
-    """Instruction set that oneDNN says it is held to, and the kernels of its convolutions."""
-    settings = settings | {"ONEDNN_VERBOSE": "1"}
-    lines = subprocess.run(
-        worker(name, folder, 1),
-        check=True,
-        input="",
-        capture_output=True,
-        text=True,
-        env=os.environ | settings,
-    ).stdout.splitlines()
-    ran = {line.split(",")[6] for line in lines if ",exec,cpu,convolution," in line}
-    found = [line.partition("cpu,isa:")[2] for line in lines if "cpu,isa:" in line]
-    return {"onednn_isa": found[0] if found else None, "onednn_convolutions": sorted(ran)}
-
-
 class Engine:
     """An engine in a process of its own."""
 
     def __init__(self, name: str, folder: Path, threads: int, settings: dict[str, str]) -> None:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            worker(name, folder, threads), stdin=pipe, stdout=pipe, text=True, env=os.environ | settings
+            [sys.executable, __file__, "--work", name, str(folder), "--threads", str(threads)],
+            stdin=pipe,
+            stdout=pipe,
+            text=True,
+            env=os.environ | settings,
         )
         self.what = json.loads(self._process.stdout.readline())
 
@@ -242,8 +229,6 @@ def main() -> None:
         theirs = Engine(given.against, folder, given.threads, settings)
         found = compare(ours, theirs, given.rounds, given.calls)
         found |= {"against": f"{given.against} {theirs.what}", "threads": given.threads, "ran": ours.what}
-        if given.against.startswith("openvino"):
-            found |= onednn_report(given.against, folder, settings)
         if ours.what == "avx512vnni" and given.threads == 1 and (most := peak(folder)):
             share = round(found["device_gmacs_per_s"] / most, 3)
             found |= {"vnni_peak_gmacs_per_s": most, "share_of_peak": share}

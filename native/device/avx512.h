@@ -141,12 +141,6 @@ INLINE void encode(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P
   }
 }
 
-INLINE bool is_usual(const Convolve& c, int out_block) {
-  const Epilogue& end = c.end;
-  return !c.resumed && !c.suspended && end.bias && !end.scale && end.activation <= 1 && out_block != end.last_block && !end.residual.vectors &&
-         !end.out.vectors;
-}
-
 // The usual epilogue: no scale, blocks in and out.
 template <int P, bool kResidual, bool kRelu>
 INLINE void end_blocks(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {

@@ -42,13 +42,13 @@ INLINE void add_group(const uint8_t* const (&activations)[P], int group, const u
   }
 }
 
-// Adds one block to 16 channels of P pixels.
-template <int P, bool kSigned>
+// Adds the first G groups of one block to 16 channels of P pixels.
+template <int P, bool kSigned, int G>
 INLINE void add_half(const uint8_t* const (&activations)[P], const float (&steps)[P], const uint8_t* panel, int half,
                      float (&sums)[P][kLanes]) {
   __m256i products[P][2] = {};
 #pragma GCC unroll 8
-  for (int group = 0; group < kBlock / 4; ++group)
+  for (int group = 0; group < G; ++group)
     add_group<P, kSigned>(activations, group, panel + group * 4 * kLanes + half * 64, products);
   const float* lanes = reinterpret_cast<const float*>(panel + kLanes * kBlock) + 16 * half;
 #pragma GCC unroll 4
@@ -73,12 +73,62 @@ INLINE bool any_negative(const uint8_t* const (&activations)[P]) {
 
 template <int P>
 INLINE void add_block(const uint8_t* const (&activations)[P], const float (&steps)[P], const uint8_t* panel,
-                      float (&sums)[P][kLanes]) {
-  if (any_negative(activations)) {
-    for (int half = 0; half < 2; ++half) add_half<P, true>(activations, steps, panel, half, sums);
-  } else {
-    for (int half = 0; half < 2; ++half) add_half<P, false>(activations, steps, panel, half, sums);
+                      int channels, float (&sums)[P][kLanes]) {
+  if (!any_negative(activations)) {
+    for (int half = 0; half < 2; ++half) add_half<P, false, 8>(activations, steps, panel, half, sums);
+  } else if (channels > 24) {
+    for (int half = 0; half < 2; ++half) add_half<P, true, 8>(activations, steps, panel, half, sums);
+  } else {  // the first convolution: few channels, of either sign
+    for (int half = 0; half < 2; ++half) add_half<P, true, 6>(activations, steps, panel, half, sums);
   }
+}
+
+// Largest of lanes that are not negative.
+INLINE int32_t largest_of(__m256i x) {
+  __m128i y = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  y = _mm_max_epi32(y, _mm_shuffle_epi32(y, 0x4e));
+  return _mm_cvtsi128_si32(_mm_max_epi32(y, _mm_shuffle_epi32(y, 0xb1)));
+}
+
+INLINE void encode_sums(const __m256 (&v)[4], const View& out, int64_t at) {
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  __m256i most = _mm256_and_si256(_mm256_castps_si256(v[0]), magnitude);
+#pragma GCC unroll 3
+  for (int n = 1; n < 4; ++n) most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_castps_si256(v[n]), magnitude));
+  int field = largest_of(most) >> 23;
+  field = field < 127 - 48 ? 127 - 48 : field > 127 + 48 ? 127 + 48 : field;
+  out.steps[at] = power_of_two(field - 127 - (out.bits - 2));
+  const __m256 inverse = _mm256_set1_ps(power_of_two(out.bits - 2 - (field - 127)));
+  const __m256 limit = _mm256_set1_ps(float((1 << (out.bits - 1)) - 1)), lowest = _mm256_sub_ps(_mm256_setzero_ps(), limit);
+  __m256i m[4];
+#pragma GCC unroll 4
+  for (int n = 0; n < 4; ++n)
+    m[n] = _mm256_cvtps_epi32(_mm256_max_ps(lowest, _mm256_min_ps(limit, _mm256_mul_ps(v[n], inverse))));
+  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(m[0], m[1]), _mm256_packs_epi32(m[2], m[3]));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.mantissas + at * kBlock),
+                      _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+}
+
+// The usual end of a pixel.
+INLINE void end_sums(const Convolve& c, int out_block, int pixel, const float* sums) {
+  const float* bias = c.end.bias + out_block * kLanes;
+  __m256 v[4];
+#pragma GCC unroll 4
+  for (int n = 0; n < 4; ++n) v[n] = _mm256_add_ps(_mm256_load_ps(sums + 8 * n), _mm256_loadu_ps(bias + 8 * n));
+  if (c.end.residual.steps) {
+    const int64_t at = c.pixel_residual[pixel] + out_block;
+    const uint8_t* from = c.end.residual.mantissas + at * kBlock;
+    const __m256 step = _mm256_set1_ps(c.end.residual.steps[at]);
+#pragma GCC unroll 4
+    for (int n = 0; n < 4; ++n) {
+      const __m256i m = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + 8 * n)));
+      v[n] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(m), step, v[n]);  // the product is exact
+    }
+  }
+  if (c.end.activation)
+#pragma GCC unroll 4
+    for (int n = 0; n < 4; ++n) v[n] = _mm256_max_ps(v[n], _mm256_setzero_ps());
+  encode_sums(v, c.end.out, c.pixel_out[pixel] + out_block);
 }
 
 template <int P>
@@ -96,11 +146,17 @@ void convolve_tile(const Convolve& c, int out_block, int tile, int first, const 
     for (int i = 0; i < c.in_blocks; ++i, panel += kPanelBytes) {
       float steps[P];
       for (int p = 0; p < P; ++p) steps[p] = *from[p]++;
-      add_block<P>(activations, steps, panel, sums);
+      add_block<P>(activations, steps, panel, c.channels, sums);
       for (int p = 0; p < P; ++p) activations[p] += kBlock;
     }
   }
-  for (int p = 0; p < P; ++p) end_pixel<0>(c, out_block, tile * kPixels + p, sums[p]);
+  const bool usual = is_usual(c, out_block);
+  for (int p = 0; p < P; ++p) {
+    if (usual)
+      end_sums(c, out_block, tile * kPixels + p, sums[p]);
+    else
+      end_pixel<0>(c, out_block, tile * kPixels + p, sums[p]);
+  }
 }
 
 void convolve(const Convolve& c, int out_block, int first_tile, int last_tile) {

@@ -231,6 +231,13 @@ INLINE int first_block(const Convolve& c, int out_block) {
   return c.group_blocks ? out_block / c.group_blocks * c.in_blocks : 0;
 }
 
+// Whether a convolution ends as most do: bias, residual of blocks, ReLU or nothing, blocks.
+INLINE bool is_usual(const Convolve& c, int out_block) {
+  const Epilogue& end = c.end;
+  return !c.resumed && !c.suspended && end.bias && !end.scale && end.activation <= 1 && out_block != end.last_block && !end.residual.vectors &&
+         !end.out.vectors;
+}
+
 // The end of one pixel whose sums lie in memory in the order of the channels.
 template <uint8_t flip>
 INLINE void end_pixel(const Convolve& c, int out_block, int pixel, const float* sums) {
