@@ -23,6 +23,7 @@ class Prober:
         self._lock = threading.Lock()
         self._watched: dict[str, str] = {}
         self._silences: dict[str, int] = {}
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gatecast-prober", daemon=True)
 
     def watch(self, addresses: Mapping[str, str]) -> None:
@@ -38,9 +39,14 @@ class Prober:
         with self._lock:
             return {name for name, count in self._silences.items() if count >= MOST_SILENCES}
 
+    def close(self) -> None:
+        """End the thread, once it has its last answer."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
     def _run(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(self._period_s):
+        while not self._ended.wait(self._period_s):
             with self._lock:
                 watched = list(self._watched.items())
             for name, address in watched:

@@ -18,6 +18,13 @@ class NotReady(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
+def prober():
+    prober = Prober(period_s=0.01, timeout_s=0.1)
+    yield prober
+    prober.close()
+
+
+@pytest.fixture
 def hanging():
     """The address of something that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
@@ -36,10 +43,9 @@ def unready():
     server.server_close()
 
 
-def test_only_what_hangs_is_silent_and_not_at_once(hanging, unready):
+def test_only_what_hangs_is_silent_and_not_at_once(prober, hanging, unready):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         refusing = f"127.0.0.1:{closed.getsockname()[1]}"
-    prober = Prober(period_s=0.01, timeout_s=0.1)
     start = time.monotonic()
     prober.watch({"hangs": hanging, "unready": unready, "gone": refusing})
     while not prober.silent() and time.monotonic() < start + 20:
@@ -50,8 +56,7 @@ def test_only_what_hangs_is_silent_and_not_at_once(hanging, unready):
     assert prober.silent() == set()
 
 
-def test_one_that_answers_again_is_not_silent(hanging, unready):
-    prober = Prober(period_s=0.01, timeout_s=0.1)
+def test_one_that_answers_again_is_not_silent(prober, hanging, unready):
     prober.watch({"one": hanging})
     deadline = time.monotonic() + 20
     while not prober.silent() and time.monotonic() < deadline:

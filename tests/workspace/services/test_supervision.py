@@ -51,11 +51,11 @@ def test_the_lock_of_a_folder_that_was_replaced_is_not_held_any_more(store):
 def test_a_supervisor_with_nothing_to_run_ends(store):
     supervision.ensure(store)
     supervision.ensure(store)
-    assert len(supervision.supervisors(store)) == 1
+    assert len(supervision.supervisors(store)) <= 1  # on a busy machine it may have ended before
+    log = store.log("supervisor", "supervisor")
+    eventually(lambda: log.read_text().count("Supervisor ends") == 1)
     eventually(lambda: not supervision.supervisors(store))
-    log = store.log("supervisor", "supervisor").read_text()
-    assert log.count("Supervisor of workspace demo") == 1
-    assert log.count("Supervisor ends") == 1
+    assert log.read_text().count("Supervisor of workspace demo") == 1
     supervision.kill_all(store)
 
 
