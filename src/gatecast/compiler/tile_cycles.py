@@ -23,10 +23,11 @@ FLOAT32 = 1
 """Number of the format; those of blocks are larger."""
 
 # From a step's turn: its block's address, the queue, the block and its weights, the dot product, the adder's
-# loop beside its latency, the result memory, the first row of the epilogue; less one for the first four lanes.
+# loop beside its latency, the result memory, the first row of the epilogue; less 1 for the first four lanes.
 _TO_SUMS = 2 + 2 + 4 + 7 + 2 - 1 + 2 + 6 - 1
 _WORD = 3  # least cycles between two words of the result memory
 _WORD_VALUES = 4
+_QUEUE = 4  # rows of sums that wait behind their reader
 _ARRIVED = 2  # from a block's last row to its exponent
 _EMPTY = 33  # cycles from the last step until partial sums may be set, beside the lanes' skew
 
@@ -90,8 +91,9 @@ def shape_of(instruction: Instruction, sizes: Architecture) -> Shape:
     word = max(_WORD, sizes.lanes // sizes.epilogue_values)
     operations = 1 + 2 * instruction.has_scale + (instruction.residual_format != 0)
     one = pass_cycles(rows)
-    # While other operations run, the first sums of the next block are fetched.
-    ahead = 0 if operations == 1 else word - sizes.lanes // sizes.epilogue_values + 1
+    # While other operations run, the first rows of the next block are fetched: a word of them, and a queue.
+    word_rows = sizes.lanes // sizes.epilogue_values
+    ahead = 0 if operations == 1 else (word_rows + _QUEUE) * word // word_rows
     gather = max(one, passes * word - ahead)
     work = gather + (operations - 1) * one
     epilogue = max(work, (2 * rows + OPERATION + _ARRIVED) / 2)
