@@ -27,7 +27,7 @@ FLOAT32 = 1
 _TO_SUMS = 2 + 2 + 4 + 7 + 2 - 1 + 2 + 6 - 1
 _WORD = 3  # least cycles between two words of the result memory
 _WORD_VALUES = 4
-_QUEUE = 4  # rows of sums that wait behind their reader
+_QUEUE = 13  # rows of sums that may wait behind their reader
 _ARRIVED = 2  # from a block's last row to its exponent
 _EMPTY = 33  # cycles from the last step until partial sums may be set, beside the lanes' skew
 

@@ -105,7 +105,7 @@ TINY = Architecture(
 TINY_SPLIT = replace(TINY, name="tiny_split", max_split=2, lanes=64)
 ECP5_85F = Architecture(
     name="ecp5_85f",
-    activation_blocks=5_888,
+    activation_blocks=4_096,
     weight_panels=96,
     vectors=256,
     max_interleave=16,

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..numerics import BLOCK_SIZE
 from .carry_cells import SIGNED, ZERO, chain, magnitude_product
 from .float_accumulator import DOT_BITS, EXPONENT_BITS
-from .pipeline import delayed
+from .pipeline import delayed_data
 
 MANTISSAS = 8 * BLOCK_SIZE
 """Bits of a block's mantissas on chip: each left-aligned in a byte, so that all formats look like bfp8."""
@@ -63,24 +63,26 @@ class BlockDot(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        a, w = (Signal(MANTISSAS, name=name, attrs={"keep": 1}) for name in "aw")  # each lane its own copies
+        a, w = (
+            Signal(MANTISSAS, name=name, attrs={"keep": 1}, reset_less=True) for name in "aw"
+        )  # each lane its own copies
         m.d.sync += [a.eq(self.a), w.eq(self.w)]
         pairs = [(a[8 * i : 8 * i + 8], w[8 * i : 8 * i + 8]) for i in range(BLOCK_SIZE)]
 
         products = [
-            delayed(m, (x.as_signed() * y.as_signed())[:15], 1).as_signed()
+            delayed_data(m, (x.as_signed() * y.as_signed())[:15], 1).as_signed()
             for x, y in pairs[: self.multipliers]
         ]
         if self.multipliers < BLOCK_SIZE:  # a second register, to wait for the carry cells
-            products = [delayed(m, p, 1).as_signed() for p in products]
+            products = [delayed_data(m, p, 1).as_signed() for p in products]
         level = [p + q for p, q in zip(products[::2], products[1::2], strict=True)]
         if self.multipliers < BLOCK_SIZE:
             level = self._add_soft(m, level, pairs[self.multipliers :])
         level = [_registered_sum(m, x) for x in level]
         while len(level) > 1:
             level = [_registered_sum(m, x + y) for x, y in zip(level[::2], level[1::2], strict=True)]
-        exponents = delayed(m, self.a_exponent, 1) + delayed(m, self.w_exponent, 1)
-        m.d.comb += [self.dot.eq(level[0]), self.exponent.eq(delayed(m, exponents, self.latency - 1))]
+        exponents = delayed_data(m, self.a_exponent, 1) + delayed_data(m, self.w_exponent, 1)
+        m.d.comb += [self.dot.eq(level[0]), self.exponent.eq(delayed_data(m, exponents, self.latency - 1))]
         return m
 
     def _add_soft(self, m, level, pairs):
@@ -90,9 +92,9 @@ class BlockDot(wiring.Component):
         """
         signs = [x[7] ^ y[7] for x, y in pairs]
         soft = [magnitude_product(m, x[:7], y[:7], self.cells) for x, y in pairs]
-        threes = [delayed(m, sum(signs[i : i + 3], ZERO)[:2], 1) for i in range(0, len(signs), 3)]
-        level = [level[0] + delayed(m, sum(threes, ZERO)[:5], 1), *level[1:]]
-        late = [delayed(m, sign, 2) for sign in signs]
+        threes = [delayed_data(m, sum(signs[i : i + 3], ZERO)[:2], 1) for i in range(0, len(signs), 3)]
+        level = [level[0] + delayed_data(m, sum(threes, ZERO)[:5], 1), *level[1:]]
+        late = [delayed_data(m, sign, 2) for sign in signs]
         for i in range(0, len(soft), 2):
             operands = [
                 [(p[k] if k < 14 else ZERO, sign) for k in range(16)]
@@ -103,7 +105,7 @@ class BlockDot(wiring.Component):
 
 
 def _registered_sum(m: Module, x: Value) -> Value:
-    late = delayed(m, x, 1)
+    late = delayed_data(m, x, 1)
     return late.as_signed() if Value.cast(x).shape().signed else late
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 
-from .pipeline import delayed
+from .pipeline import delayed_data
 
 Pair = tuple[Value, Value]
 ZERO = Const(0, 1)
@@ -89,10 +89,10 @@ def magnitude_product(m: Module, a: Value, b: Value, cells: bool) -> Value:
     for j in (0, 2, 4):
         xs = [(bit(a, i), b[j]) for i in range(8)]
         ys = [(bit(a, i - 1), b[j + 1]) for i in range(8)]
-        rows.append(delayed(m, chain(m, ROWS, xs, ys, 9, cells), 1))
-    a_late, b_late = delayed(m, a, 1), delayed(m, b[6], 1)
+        rows.append(delayed_data(m, chain(m, ROWS, xs, ys, 9, cells), 1))
+    a_late, b_late = delayed_data(m, a, 1), delayed_data(m, b[6], 1)
     xs = [(bit(a_late, i), b_late) for i in range(8)]
     ys = [(bit(rows[2], i + 2), ZERO) for i in range(8)]
     high = Cat(rows[2][:2], chain(m, ROW, xs, ys, 8, cells))  # rows 4, 5, 6
     low = add(rows[0], rows[1], 2, 11)
-    return delayed(m, add(low, high, 4, 14), 1)
+    return delayed_data(m, add(low, high, 4, 14), 1)

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..numerics import BFP8, BLOCK_SIZE, accumulate_blocks, decode_blocks
 from .block_dot import BLOCK_BITS, MANTISSAS, sign_magnitude
 from .lane import LaneDesign
-from .pipeline import UNORDERED, delayed
+from .pipeline import UNORDERED, delayed, delayed_data
 from .shared_memory import READ_LATENCY
 
 GROUP = 4
@@ -174,13 +174,12 @@ class MatrixVector(wiring.Component):
             write.addr.eq(written.address),
             write.data.eq(written.block),
             write.en.eq(written.enable & (written.lane == number)),
-            read.addr.eq(delayed(m, control.panel, ACTIVATION_LATENCY - 2)),
+            read.addr.eq(delayed_data(m, control.panel, ACTIVATION_LATENCY - 1)),
             read.en.eq(1),
         ]
-        found = delayed(m, read.data, 1, reset_less=True)
         held = Signal(BLOCK_BITS, name=f"weights_held{number}", reset_less=True)
         with m.If(at_load.load):
-            m.d.sync += held.eq(found)
+            m.d.sync += held.eq(read.data)
         return held
 
     def _results(self, m, number, lane, at_write, read_result):
@@ -189,10 +188,10 @@ class MatrixVector(wiring.Component):
         )
         write, read = ram.write_port(), ram.read_port()
         m.d.comb += [
-            write.addr.eq(delayed(m, at_write.result, 1)),
-            write.data.eq(delayed(m, lane.sum, 1)),
+            write.addr.eq(delayed_data(m, at_write.result, 1)),
+            write.data.eq(delayed_data(m, lane.sum, 1)),
             write.en.eq(delayed(m, at_write.valid & at_write.last, 1)),
             read.addr.eq(read_result),
             read.en.eq(1),
-            self.results[number].eq(delayed(m, read.data, 1)),
+            self.results[number].eq(delayed_data(m, read.data, 1)),
         ]

@@ -48,6 +48,11 @@ def delayed(m: Module, value: ValueLike, cycles: int, **options) -> Value:
     return Value.cast(value)
 
 
+def delayed_data(m: Module, value: ValueLike, cycles: int) -> Value:
+    """`delayed`, for what needs no reset: nothing looks at it before it has come through."""
+    return delayed(m, value, cycles, reset_less=True)
+
+
 class Ahead:
     """A queue between a pipeline and what takes from it, so that no path leads from one to the other.
 
