@@ -5,7 +5,8 @@ from gatecast.serving.data_plane import DataPlane, Limits
 from gatecast.serving.front_door import FrontDoor, FrontDoorOptions
 from gatecast.serving.models import Models, ModelSource, ModelVersion, OpenSession, Session, State
 from gatecast.serving.refusal import Code, RefusalError
-from gatecast.serving.server import Server, ServerOptions
+from gatecast.serving.running import ServerOptions
+from gatecast.serving.server import Server
 
 __all__ = [
     "Code",

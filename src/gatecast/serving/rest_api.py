@@ -1,7 +1,6 @@
 """The REST face: TensorFlow Serving's paths and JSON, and the labels, over the data plane."""
 
 import json
-import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +8,8 @@ from urllib.parse import unquote
 
 from google.protobuf import json_format
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from gatecast.errors import RequestError
 from gatecast.protocol import ModelSpec
@@ -19,60 +17,27 @@ from gatecast.serving.binding import Spec, Target
 from gatecast.serving.data_plane import DataPlane
 from gatecast.serving.descriptions import signature_map, status_response
 from gatecast.serving.health import Health
-from gatecast.serving.refusal import Code, RefusalError, UnknownSignatureError, refusal_of
-from gatecast.serving.rest_bodies import (
-    TOO_LARGE,
-    BodyError,
-    error_response,
-    json_response,
-    read_body,
-    send_lingering,
-)
+from gatecast.serving.refusal import Code, RefusalError
+from gatecast.serving.rest_bodies import json_response, read_body
+from gatecast.serving.rest_face import RestFace
 from gatecast.serving.rest_json import format_outputs, parse_body, parse_inputs, request_form
-
-logger = logging.getLogger(__name__)
 
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
 _ACTION = re.compile(_MODEL + r":(?P<action>classify|regress|predict)", re.IGNORECASE)
 _ABOUT = re.compile(_MODEL + r"(?:/(?P<about>metadata|labels))?", re.IGNORECASE)
 
 
-class RestApi:
+class RestApi(RestFace):
     """The ASGI application: all paths and methods."""
 
     def __init__(self, plane: DataPlane, health: Health) -> None:
+        super().__init__(health)
         self._plane = plane
-        self._health = health
         self._about: dict[str, Callable[[Spec], str]] = {
             "": self._status,
             "metadata": self._metadata,
             "labels": self._labels,
         }
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; every error is JSON with the key `error`."""
-        response = await self._respond(Request(scope, receive))
-        if response.status_code == TOO_LARGE:
-            await send_lingering(response, scope, receive, send)
-        else:
-            await response(scope, receive, send)
-
-    async def _respond(self, request: Request) -> Response:
-        path = request.scope["raw_path"].decode("latin-1")
-        try:
-            return await self._answer(request, path)
-        except UnknownSignatureError as error:
-            text = f'Serving signature name: "{error.signature_name}" not found in signature def'
-            return error_response(error.code.http_status, text)
-        except (RefusalError, RequestError) as error:
-            return error_response(refusal_of(error).code.http_status, str(error))
-        except BodyError as error:
-            return error_response(error.status, str(error))
-        except ClientDisconnect:
-            return error_response(Code.CANCELLED.http_status, "The caller went away")
-        except Exception as error:
-            logger.exception("%s %s failed", request.method, path)
-            return error_response(500, f"Internal error ({type(error).__name__}); see the server's log")
 
     async def _answer(self, request: Request, path: str) -> Response:
         if request.method == "POST" and (match := _ACTION.fullmatch(path)):
@@ -80,11 +45,6 @@ class RestApi:
                 raise RefusalError(Code.UNIMPLEMENTED, f"{action} is not offered; use predict")
             body = await read_body(request, self._plane.limits.request_bytes, self._plane.limits.timeout_s)
             return json_response(await run_in_threadpool(self._predict, _spec(match), body))
-        if request.method == "GET" and path == "/healthz":
-            ready = self._health.ready
-            return json_response(
-                json.dumps({"status": "SERVING" if ready else "NOT_SERVING"}), 200 if ready else 503
-            )
         if request.method == "GET" and path.lower() in ("/v1/models", "/v1/models/"):
             raise RequestError("Missing model name in request.")
         if request.method == "GET" and (match := _ABOUT.fullmatch(path)):

@@ -1,7 +1,6 @@
 """The REST face of a front door: passes requests and answers on, and answers for its health itself."""
 
 import http.client
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -10,9 +9,8 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from gatecast.errors import RequestError
 from gatecast.serving.balancer import Balancer
@@ -20,25 +18,18 @@ from gatecast.serving.data_plane import Limits
 from gatecast.serving.gate import Gate
 from gatecast.serving.grpc_api import ROUTE_HEADER
 from gatecast.serving.health import Health
-from gatecast.serving.refusal import Code, RefusalError, refusal_of
-from gatecast.serving.rest_bodies import (
-    TOO_LARGE,
-    BodyError,
-    error_response,
-    json_response,
-    read_body,
-    send_lingering,
-)
+from gatecast.serving.refusal import Code, RefusalError
+from gatecast.serving.rest_bodies import read_body
+from gatecast.serving.rest_face import UNAVAILABLE, RestFace
 from gatecast.serving.routes import Route
 
 logger = logging.getLogger(__name__)
 
 _PATH = re.compile(r"(?P<before>/v1/models/)(?P<name>[^/:]+)(?P<after>[/:].*)?", re.IGNORECASE)
-_UNAVAILABLE = 503
 _PASSED_HEADERS = ("authorization", "content-type")
 
 
-class RestProxy:
+class RestProxy(RestFace):
     """The ASGI application: all paths and methods.
 
     Parameters
@@ -58,39 +49,13 @@ class RestProxy:
     def __init__(
         self, balancer: Balancer, health: Health, gate: Gate, limits: Limits, timeout_s: float
     ) -> None:
+        super().__init__(health)
         self._balancer = balancer
-        self._health = health
         self._gate = gate
         self._limits = limits
         self._timeout_s = timeout_s
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; every error is JSON with the key `error`."""
-        response = await self._respond(Request(scope, receive))
-        if response.status_code == TOO_LARGE:
-            await send_lingering(response, scope, receive, send)
-        else:
-            await response(scope, receive, send)
-
-    async def _respond(self, request: Request) -> Response:
-        path = request.scope["raw_path"].decode("latin-1")
-        try:
-            return await self._answer(request, path)
-        except (RefusalError, RequestError) as error:
-            return error_response(refusal_of(error).code.http_status, str(error))
-        except BodyError as error:
-            return error_response(error.status, str(error))
-        except ClientDisconnect:
-            return error_response(Code.CANCELLED.http_status, "The caller went away")
-        except Exception as error:
-            logger.exception("%s %s failed", request.method, path)
-            return error_response(500, f"Internal error ({type(error).__name__}); see the server's log")
-
     async def _answer(self, request: Request, path: str) -> Response:
-        if request.method == "GET" and path == "/healthz":
-            ready = self._health.ready
-            status = "SERVING" if ready else "NOT_SERVING"
-            return json_response(json.dumps({"status": status}), 200 if ready else _UNAVAILABLE)
         match = _PATH.fullmatch(path)
         if request.method not in ("GET", "POST") or not match:
             raise RequestError(f"Malformed request: {request.method} {path}")
@@ -116,7 +81,7 @@ class RestProxy:
                 except (OSError, http.client.HTTPException) as error:
                     failure = str(error) or type(error).__name__
                 else:
-                    if status != _UNAVAILABLE:
+                    if status != UNAVAILABLE:
                         return Response(body, status, media_type=kind)
                     failure = body.decode(errors="replace").strip()
                 replica.leave_out()
