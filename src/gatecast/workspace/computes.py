@@ -6,11 +6,12 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Unpack
 
 from gatecast.errors import ConflictError, NotFoundError, WorkspaceError
 
-from .labels import checked_description, checked_labels
-from .store import Store, now, to_json, to_time
+from .notes import Notes, first_notes
+from .store import Store, now, to_time
 
 LOCAL = "local"
 MOST_NODES = 1024
@@ -42,10 +43,7 @@ class Computes:
         name: str,
         kind: str = LOCAL,
         nodes: int = 1,
-        *,
-        tags: Mapping[str, str] | None = None,
-        properties: Mapping[str, str] | None = None,
-        description: str = "",
+        **notes: Unpack[Notes],
     ) -> Compute:
         """Make a compute.
 
@@ -56,23 +54,25 @@ class Computes:
         ConflictError
             There is a compute of that name.
         """
-        values = (
-            _checked_name(name),
-            _checked_kind(kind),
-            checked_count(nodes, "Nodes of a compute", MOST_NODES),
-            "Succeeded",
-            to_json(checked_labels(tags or {}, "tags")),
-            to_json(checked_labels(properties or {}, "properties")),
-            checked_description(description),
-            now(),
-        )
+        values = {
+            "name": _checked_name(name),
+            "kind": _checked_kind(kind),
+            "nodes": checked_count(nodes, "Nodes of a compute", MOST_NODES),
+            "state": "Succeeded",
+            "created_time": now(),
+            **first_notes(notes),
+        }
         with self._store.transaction() as database:
             if database.execute("SELECT 1 FROM computes WHERE name = ?", (name,)).fetchone():
                 raise ConflictError(
                     f"Compute {name} must not exist yet; it does",
                     hint=f"`gatecast compute show {name}` shows it.",
                 )
-            database.execute("INSERT INTO computes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+            database.execute(
+                "INSERT INTO computes VALUES (:name, :kind, :nodes, :state, :tags, :properties, :description,"
+                " :created_time)",
+                values,
+            )
         return self.get(name)
 
     def get(self, name: str) -> Compute:

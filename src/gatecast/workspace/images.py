@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from gatecast.errors import ConflictError, FileError, NotFoundError, WorkspaceError
 from gatecast.files import write_whole
 
 from .artifact_layer import ARTIFACT_DIGEST, unpack_artifact
 from .blobs import Blob, digest_of, remove_folder
-from .labels import Filter, checked_description, checked_labels, has_labels, with_properties, with_tags
+from .labels import Filter, checked_version, has_labels
 from .layers import tar_parts
 from .models import Model, Models
+from .notes import Notes, changed_notes, first_notes
 from .oci import MANIFEST, Descriptor, archive_entries
 from .operations import Operation, Operations, insert
 from .store import Store, next_version, now, to_json, to_time
@@ -36,14 +37,6 @@ _INSERT = """INSERT INTO images VALUES (
     :name, :version, :state, :target, NULL, 0, :tags, :properties, '{}', :description, :created_time,
     :operation
 )"""
-
-
-class Notes(TypedDict, total=False):
-    """What an image bears in the workspace besides its name."""
-
-    tags: Mapping[str, str] | None
-    properties: Mapping[str, str] | None
-    description: str
 
 
 class ImageState(StrEnum):
@@ -138,10 +131,8 @@ class Images:
             "name": _checked_name(name),
             "state": ImageState.CREATING,
             "target": target,
-            "tags": to_json(checked_labels(notes.get("tags") or {}, "tags")),
-            "properties": to_json(checked_labels(notes.get("properties") or {}, "properties")),
-            "description": checked_description(notes.get("description", "")),
             "created_time": now(),
+            **first_notes(notes),
         }
         request = {"models": [model.id], "target": target, "format": format, "base": _checked_base(base)}
         with self._store.transaction() as database:
@@ -169,12 +160,7 @@ class Images:
         """Return an image by ``name``, which is the latest version, or ``name:version``."""
         name, colon, version = text.partition(":")
         _checked_name(name)
-        if colon and not (version.isascii() and version.isdecimal() and 0 < len(version) < 19):
-            raise WorkspaceError(
-                f"Version of an image {name} must be a whole number from 1, not {version!r}",
-                hint=f"Leave the version out for the latest: {name}.",
-            )
-        return self.get(name, int(version) if colon else None)
+        return self.get(name, checked_version(version, name, f"an image {name}") if colon else None)
 
     def list(
         self,
@@ -222,12 +208,18 @@ class Images:
         """
         with self._store.transaction() as database:
             row = _row(database, image)
-            tags = with_tags(json.loads(row["tags"]), add_tags or {}, remove_tags)
-            properties = with_properties(json.loads(row["properties"]), add_properties or {}, image.id)
-            text = row["description"] if description is None else checked_description(description)
+            notes = changed_notes(
+                row,
+                image.id,
+                add_tags=add_tags,
+                remove_tags=remove_tags,
+                add_properties=add_properties,
+                description=description,
+            )
             database.execute(
-                "UPDATE images SET tags = ?, properties = ?, description = ? WHERE name = ? AND version = ?",
-                (to_json(tags), to_json(properties), text, image.name, image.version),
+                "UPDATE images SET tags = :tags, properties = :properties, description = :description"
+                " WHERE name = :name AND version = :version",
+                {**notes, "name": image.name, "version": image.version},
             )
         return self.get(image.name, image.version)
 

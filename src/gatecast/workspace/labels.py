@@ -46,12 +46,17 @@ def split_id(text: str, what: str) -> tuple[str, int | None]:
     checked_name(name, what)
     if not colon:
         return name, None
-    if not (version.isascii() and version.isdecimal() and 0 < int(version) <= LARGEST_VERSION):
+    return name, checked_version(version, name, name)
+
+
+def checked_version(text: str, name: str, whose: str) -> int:
+    """Return the number of a version; WorkspaceError for anything else, naming `whose` it is."""
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= LARGEST_VERSION):
         raise WorkspaceError(
-            f"Version of {name} must be a whole number from 1, not {version!r}",
+            f"Version of {whose} must be a whole number from 1, not {text!r}",
             hint=f"Leave the version out for the latest: {name}.",
         )
-    return name, int(version)
+    return int(text)
 
 
 def checked_labels(labels: Mapping[str, str], what: str) -> dict[str, str]:

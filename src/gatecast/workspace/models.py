@@ -22,9 +22,8 @@ from .labels import (
     checked_name,
     has_labels,
     split_id,
-    with_properties,
-    with_tags,
 )
+from .notes import changed_notes
 from .sources import Source, find_source
 from .store import Store, next_version, now, to_json, to_time
 
@@ -185,12 +184,18 @@ class Models:
         """
         with self._store.transaction() as database:
             row = self._row(database, model)
-            tags = with_tags(json.loads(row["tags"]), add_tags or {}, remove_tags)
-            properties = with_properties(json.loads(row["properties"]), add_properties or {}, model.id)
-            text = row["description"] if description is None else checked_description(description)
+            notes = changed_notes(
+                row,
+                model.id,
+                add_tags=add_tags,
+                remove_tags=remove_tags,
+                add_properties=add_properties,
+                description=description,
+            )
             database.execute(
-                "UPDATE models SET tags = ?, properties = ?, description = ? WHERE name = ? AND version = ?",
-                (to_json(tags), to_json(properties), text, model.name, model.version),
+                "UPDATE models SET tags = :tags, properties = :properties, description = :description"
+                " WHERE name = :name AND version = :version",
+                {**notes, "name": model.name, "version": model.version},
             )
         return self.get(model.name, model.version)
 

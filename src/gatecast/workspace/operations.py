@@ -23,6 +23,7 @@ from gatecast.errors import ConflictError, NotFoundError, WorkspaceError
 
 from .process import Background, Process
 from .store import Store, now, to_json, to_time
+from .waiting import look_until
 
 WORKER = "gatecast.workspace.worker"
 PATIENCE_S = 5.0
@@ -133,14 +134,8 @@ class Operations:
 
         `on_update` is called at once and at every look, `poll` seconds apart.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            operation = self.get(operation.id)
-            if on_update is not None:
-                on_update(operation)
-            if operation.state.ended or (deadline is not None and time.monotonic() >= deadline):
-                return operation
-            time.sleep(poll)
+        identity = operation.id
+        return look_until(lambda: self.get(identity), lambda now: now.state.ended, timeout, on_update, poll)
 
     def cancel(self, operation: Operation) -> Operation:
         """End an operation without a result; one that has ended stays as it is."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Unpack
 
 from gatecast import __version__
 from gatecast.errors import ConflictError, NotFoundError, WorkspaceError
@@ -19,19 +20,13 @@ from . import supervision
 from .capacity import Asked, check, machine_memory, replica_memory
 from .computes import Compute, checked_count, compute_row
 from .images import Image, Images, ImageState
-from .labels import (
-    Filter,
-    checked_description,
-    checked_labels,
-    has_labels,
-    split_id,
-    with_properties,
-    with_tags,
-)
+from .labels import Filter, has_labels, split_id
 from .models import Models
+from .notes import Notes, changed_notes, first_notes
 from .planning import ReplicaState, ServiceState
 from .replicas import Replica, read_replicas
 from .store import Store, now, to_json, to_time
+from .waiting import look_until
 
 VERSION_LABEL = "io.gatecast.version"
 MOST_REPLICAS = 1024
@@ -86,10 +81,8 @@ class Services:
         *,
         replicas: int = 1,
         threads: int | None = None,
-        tags: Mapping[str, str] | None = None,
-        properties: Mapping[str, str] | None = None,
-        description: str = "",
         implicit_image: bool = False,
+        **notes: Unpack[Notes],
     ) -> Service:
         """Begin to run an image; the service exists at once, as Transitioning.
 
@@ -107,6 +100,8 @@ class Services:
             Of each server.
         implicit_image : bool
             The image was made for this service and is deleted with it.
+        tags, properties, description : optional
+            Of the service.
 
         Raises
         ------
@@ -134,10 +129,8 @@ class Services:
             "threads": threads and checked_count(threads, "Threads of a service", MOST_THREADS),
             "memory": memory,
             "state": ServiceState.TRANSITIONING,
-            "tags": to_json(checked_labels(tags or {}, "tags")),
-            "properties": to_json(checked_labels(properties or {}, "properties")),
-            "description": checked_description(description),
             "time": now(),
+            **first_notes(notes),
         }
         asked = Asked(name, compute, replicas, memory)
         with self._store.transaction() as database:
@@ -197,12 +190,14 @@ class Services:
             row = _row(database, service.name)
             if row["state"] == ServiceState.DELETING:
                 raise ConflictError(f"Service {service.name} must not be changed while it is being deleted")
-            values = dict(row)
-            values["tags"] = to_json(with_tags(json.loads(row["tags"]), add_tags or {}, remove_tags))
-            properties = with_properties(json.loads(row["properties"]), add_properties or {}, service.name)
-            values["properties"] = to_json(properties)
-            if description is not None:
-                values["description"] = checked_description(description)
+            values = dict(row) | changed_notes(
+                row,
+                service.name,
+                add_tags=add_tags,
+                remove_tags=remove_tags,
+                add_properties=add_properties,
+                description=description,
+            )
             if image is not None:
                 values |= {"image_name": image.name, "image_version": image.version, "memory": memory}
                 values["models"] = to_json(names)
@@ -224,14 +219,8 @@ class Services:
 
         `on_update` is called at once and at every look. NotFoundError if the service is deleted meanwhile.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            service = self.get(service.name)
-            if on_update is not None:
-                on_update(service)
-            if service.state.is_settled or (deadline is not None and time.monotonic() >= deadline):
-                return service
-            time.sleep(poll)
+        name = service.name
+        return look_until(lambda: self.get(name), lambda now: now.state.is_settled, timeout, on_update, poll)
 
     def logs(self, service: Service, lines: int = 5000) -> str:
         """Return the last lines of the supervisor and the replicas about a service, under their names."""
