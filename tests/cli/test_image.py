@@ -129,7 +129,15 @@ def test_tags_are_changed(run):
     assert run("tag", "demo", "use=test", "--remove", "new", "--description", "x")[0] == 0
     status, _, err = run("tag", "demo")
     assert status == 2
-    assert "Something must change: KEY=VALUE, --remove or --description." in err
+    assert "Something must change: KEY=VALUE, --remove, --property or --description." in err
+
+
+def test_properties_are_added_and_stay(run):
+    assert run("tag", "demo", "--property", "by=me")[0] == 0
+    assert json.loads(run("show", "demo", "--json")[1])["properties"] == {"by": "me"}
+    status, _, err = run("tag", "demo", "--property", "by=you")
+    assert status == 1
+    assert "by" in err and "demo:1" in err
 
 
 def test_export_writes_the_image_by_its_name(run, tmp_path):

@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from gatecast.errors import ConflictError
 from gatecast.workspace import Image, Operation, Workspace, build_base, find_base
 
 from . import options, records
@@ -176,28 +175,12 @@ def show(image: str, workspace: Workspace, json_: bool) -> None:
 
 @command.command()
 @click.argument("image", metavar="IMAGE[:VERSION]")
-@click.argument("tags", metavar="[KEY=VALUE]...", nargs=-1)
-@click.option("--remove", multiple=True, metavar="KEY", help="Tag to take away. May be repeated.")
-@click.option("--description", metavar="TEXT", help="New description.")
+@records.changes
 @records.workspace
 @options.as_json
-def tag(
-    image: str,
-    tags: tuple[str, ...],
-    remove: tuple[str, ...],
-    description: str | None,
-    workspace: Workspace,
-    json_: bool,
-) -> None:
-    """Change the tags and the description of an image in the workspace; its digest stays."""
-    if not (tags or remove or description is not None):
-        raise click.UsageError("Something must change: KEY=VALUE, --remove or --description.")
-    found = workspace.images.update(
-        workspace.images.find(image),
-        add_tags=records.named(tags, "KEY=VALUE"),
-        remove_tags=remove,
-        description=description,
-    )
+def tag(image: str, changes: dict[str, Any], workspace: Workspace, json_: bool) -> None:
+    """Change the tags and the description of an image, or add properties; its digest stays."""
+    found = workspace.images.update(workspace.images.find(image), **changes)
     if json_:
         print_json(_as_json(found))
     say(f"{found.id} has tags: {records.words(found.tags) or 'none'}")
@@ -232,20 +215,9 @@ def export(image: str, output: Path, workspace: Workspace) -> None:
 @records.workspace
 def delete(images: tuple[str, ...], workspace: Workspace) -> None:
     """Delete images. The version may be left out where there is only one."""
-    for image in [_only(workspace, text) for text in images]:
+    for image in [records.only(workspace.images, text, "image") for text in images]:
         workspace.images.delete(image)
         say(f"Deleted {image.id}")
-
-
-def _only(workspace: Workspace, text: str) -> Image:
-    image = workspace.images.find(text)
-    versions = workspace.images.list(image.name)
-    if ":" not in text and len(versions) > 1:
-        raise ConflictError(
-            f"Version of image {text} must be given to delete it: it has {len(versions)}",
-            hint=f"For example: gatecast image delete {versions[0].id}",
-        )
-    return image
 
 
 def _has_base(image: Image) -> bool:

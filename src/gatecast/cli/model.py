@@ -1,10 +1,10 @@
 """`gatecast model`: register, list, show, tag, download and delete models."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from gatecast.errors import ConflictError
 from gatecast.workspace import Model, Workspace
 
 from . import options, records
@@ -88,33 +88,12 @@ def show(model: str, workspace: Workspace, json_: bool) -> None:
 
 @command.command()
 @click.argument("model", metavar="MODEL[:VERSION]")
-@click.argument("tags", metavar="[KEY=VALUE]...", nargs=-1)
-@click.option("--remove", multiple=True, metavar="KEY", help="Tag to take away. May be repeated.")
-@click.option(
-    "--property", "properties", multiple=True, metavar="KEY=VALUE", help="Property to add. May be repeated."
-)
-@click.option("--description", metavar="TEXT", help="New description.")
+@records.changes
 @records.workspace
 @options.as_json
-def tag(
-    model: str,
-    tags: tuple[str, ...],
-    remove: tuple[str, ...],
-    properties: tuple[str, ...],
-    description: str | None,
-    workspace: Workspace,
-    json_: bool,
-) -> None:
+def tag(model: str, changes: dict[str, Any], workspace: Workspace, json_: bool) -> None:
     """Change the tags and the description of a model, or add properties, which never change then."""
-    if not (tags or remove or properties or description is not None):
-        raise click.UsageError("Something must change: KEY=VALUE, --remove, --property or --description.")
-    found = workspace.models.update(
-        workspace.models.find(model),
-        add_tags=records.named(tags, "KEY=VALUE"),
-        remove_tags=remove,
-        add_properties=records.named(properties, "--property"),
-        description=description,
-    )
+    found = workspace.models.update(workspace.models.find(model), **changes)
     if json_:
         print_json(_as_json(found))
     say(f"{found.id} has tags: {records.words(found.tags) or 'none'}")
@@ -140,20 +119,9 @@ def download(model: str, output: Path, replace: bool, workspace: Workspace) -> N
 @records.workspace
 def delete(models: tuple[str, ...], workspace: Workspace) -> None:
     """Delete models. The version may be left out where there is only one."""
-    for model in [_only(workspace, text) for text in models]:
+    for model in [records.only(workspace.models, text, "model") for text in models]:
         workspace.models.delete(model)
         say(f"Deleted {model.id}")
-
-
-def _only(workspace: Workspace, text: str) -> Model:
-    model = workspace.models.find(text)
-    versions = workspace.models.list(model.name)
-    if ":" not in text and len(versions) > 1:
-        raise ConflictError(
-            f"Version of model {text} must be given to delete it: it has {len(versions)}",
-            hint=f"For example: gatecast model delete {versions[0].id}",
-        )
-    return model
 
 
 def _as_json(model: Model) -> dict[str, object]:

@@ -6,10 +6,11 @@ from datetime import datetime
 from enum import Enum
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
+from gatecast.errors import ConflictError
 from gatecast.workspace import Workspace
 
 from . import options
@@ -17,6 +18,25 @@ from .terminal import print_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+class _Versioned(Protocol):
+    """A record with versions: a model or an image."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+_Record = TypeVar("_Record", bound=_Versioned)
+
+
+class _Records(Protocol[_Record]):
+    """The models, or the images, of a workspace."""
+
+    def find(self, text: str, /) -> _Record: ...
+    def list(self, name: str, /) -> list[_Record]: ...
 
 
 def workspace(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,6 +104,58 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         packed = option(packed)
     return packed
+
+
+def changes(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``KEY=VALUE…``, `--remove`, `--property` and `--description`.
+
+    The command gets them as `changes`, which `update` takes; usage error if nothing would change.
+    """
+
+    @wraps(command)
+    def packed(
+        tags: Sequence[str],
+        remove: Sequence[str],
+        properties: Sequence[str],
+        description: str | None,
+        **rest: Any,
+    ) -> Any:
+        if not (tags or remove or properties or description is not None):
+            raise click.UsageError("Something must change: KEY=VALUE, --remove, --property or --description.")
+        asked = {
+            "add_tags": named(tags, "KEY=VALUE"),
+            "remove_tags": remove,
+            "add_properties": named(properties, "--property"),
+            "description": description,
+        }
+        return command(changes=asked, **rest)
+
+    for option in (
+        click.option("--description", metavar="TEXT", help="New description."),
+        click.option(
+            "--property",
+            "properties",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Property to add. May be repeated.",
+        ),
+        click.option("--remove", multiple=True, metavar="KEY", help="Tag to take away. May be repeated."),
+        click.argument("tags", metavar="[KEY=VALUE]...", nargs=-1),
+    ):
+        packed = option(packed)
+    return packed
+
+
+def only(records: _Records[_Record], text: str, kind: str) -> _Record:
+    """Return what `text` names, to delete it; ConflictError if it leaves out which of several versions."""
+    found = records.find(text)
+    versions = records.list(found.name)
+    if ":" not in text and len(versions) > 1:
+        raise ConflictError(
+            f"Version of {kind} {text} must be given to delete it: it has {len(versions)}",
+            hint=f"For example: gatecast {kind} delete {versions[0].id}",
+        )
+    return found
 
 
 def named(texts: Sequence[str], option: str) -> dict[str, str]:
