@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-
-from gatecast.devices import default_device
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,7 +27,7 @@ def device(command: Command) -> Command:
     """Add `--device`."""
     return click.option(
         "--device",
-        default=default_device,
+        default=_default_device,
         show_default="software; reference where its extension is missing",
         help="Device that runs the Programs.",
     )(command)
@@ -104,6 +103,12 @@ def rounding(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         packed = option(packed)
     return packed
+
+
+def _default_device() -> str:
+    """Ask the devices when a command needs one: they bring NumPy, which most commands do without."""
+    name: str = import_module("gatecast.devices").default_device()
+    return name
 
 
 def _named(overrides: Sequence[str]) -> dict[str, str]:

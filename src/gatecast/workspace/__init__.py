@@ -1,6 +1,8 @@
 """The control plane in a folder: models, conversions, images, compute and services, by name and version."""
 
-from .base_image import Base, build_base, find_base
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .computes import Compute
 from .images import Image, ImageState
 from .models import Model, ModelFile
@@ -9,6 +11,9 @@ from .planning import ReplicaState, ServiceState
 from .replicas import Replica
 from .services import Service
 from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from .base_image import Base, build_base, find_base
 
 __all__ = [
     "Base",
@@ -27,3 +32,12 @@ __all__ = [
     "build_base",
     "find_base",
 ]
+
+_LATER = {"Base": ".base_image", "build_base": ".base_image", "find_base": ".base_image"}
+"""What reads tars and installed packages: imported when it is asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name], __name__), name)
