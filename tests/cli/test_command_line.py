@@ -63,7 +63,7 @@ class TestImports:
     @pytest.mark.parametrize("command", ["model", "compute", "service", "status", "operation", "workspace"])
     def test_commands_over_a_workspace_need_neither_arrays_nor_what_makes_images(self, command):
         loaded = modules_after(f"import gatecast.cli.{command}")
-        assert not loaded.intersection(("numpy", "tarfile", "gatecast.workspace.base_image", *FRAMEWORKS))
+        assert not loaded.intersection(("numpy", "gatecast.workspace.base_image", *FRAMEWORKS))
 
 
 class TestHelp:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from gatecast.client import CallError, MockTransport, PredictionClient, Retry, TensorInfo, VersionStatus
-from gatecast.client.client import _target
 from gatecast.errors import FileError, GatecastError, NotFoundError, RequestError, ServingError
 from gatecast.protocol import (
     GET_LABELS,
@@ -297,23 +296,6 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("address", "port", "target"),
-    [
-        ("host", None, "host:8500"),
-        ("host:90", None, "host:90"),
-        ("host", 90, "host:90"),
-        ("host:90", 91, "host:91"),
-        ("::1", None, "[::1]:8500"),
-        ("::1", 90, "[::1]:90"),
-        ("[::1]:90", None, "[::1]:90"),
-        ("127.0.0.1", 0, "127.0.0.1:0"),
-    ],
-)
-def test_addresses_with_and_without_ports(address, port, target):
-    assert _target(address, port) == target
-
-
 def test_an_empty_address_is_refused():
     with pytest.raises(ServingError, match="Address must be HOST or HOST:PORT, not empty"):
         PredictionClient("")
@@ -330,6 +312,14 @@ def test_the_hint_of_the_server_is_the_hint_of_the_error(code):
 @pytest.mark.parametrize(
     ("address", "port", "target", "ssl"),
     [
+        ("host", None, "host:8500", False),
+        ("host:90", None, "host:90", False),
+        ("host", 90, "host:90", False),
+        ("host:90", 91, "host:91", False),
+        ("::1", None, "[::1]:8500", False),
+        ("::1", 90, "[::1]:90", False),
+        ("[::1]:90", None, "[::1]:90", False),
+        ("127.0.0.1", 0, "127.0.0.1:0", False),
         ("http://127.0.0.2/", None, "127.0.0.2:80", False),
         ("http://127.0.0.1:8512/", None, "127.0.0.1:8512", False),
         ("http://host", 90, "host:90", False),
@@ -337,7 +327,7 @@ def test_the_hint_of_the_server_is_the_hint_of_the_error(code):
         ("https://[::1]:90/", None, "[::1]:90", True),
     ],
 )
-def test_an_address_may_be_that_of_a_service(monkeypatch, address, port, target, ssl):
+def test_the_server_is_what_address_and_port_say(monkeypatch, address, port, target, ssl):
     made = {}
     monkeypatch.setattr(
         "gatecast.client.client.GrpcTransport",

@@ -31,16 +31,23 @@ def asked(monkeypatch):
 @pytest.mark.parametrize(
     "address, port, ssl, expected",
     [
-        ("127.0.0.3", 80, False, ("127.0.0.3", 80)),
-        ("127.0.0.1:8512", 80, False, ("127.0.0.1:8512", None)),  # as the document parses a scoring_uri
-        ("host", None, False, ("host", 80)),
-        ("host", None, True, ("host", 443)),
-        ("host", 50051, False, ("host", 50051)),
+        ("127.0.0.3", 80, False, 80),
+        ("127.0.0.1:8512", 80, False, 8512),  # as the document parses a scoring_uri
+        ("localhost:8500", 443, True, 8500),
+        ("[::1]:50051", 80, False, 50051),
+        ("::1", 80, False, 80),
+        ("::1", None, True, 443),
+        ("http://127.0.0.2/", None, False, 80),
+        ("http://127.0.0.2:8512/", 80, False, 8512),
+        ("https://host/", None, False, 443),
+        ("host", None, False, 80),
+        ("host", None, True, 443),
+        ("host", 50051, False, 50051),
     ],
 )
 def test_a_port_in_the_address_wins(asked, address, port, ssl, expected):
     PredictionClient(address=address, port=port, use_ssl=ssl, service_name="s")
-    assert asked["made"] == (*expected, ssl, "", "s")
+    assert asked["made"] == (address, expected, ssl, "", "s")
 
 
 def test_an_address_is_needed():

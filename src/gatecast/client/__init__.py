@@ -1,5 +1,6 @@
 """Python client of the serving protocol; needs only the wire protocol, NumPy and grpcio."""
 
+from gatecast.client.address import Address, read_address
 from gatecast.client.client import (
     ModelInfo,
     PredictionClient,
@@ -10,6 +11,7 @@ from gatecast.client.client import (
 from gatecast.client.transport import CallError, GrpcTransport, MockTransport, Transport
 
 __all__ = [
+    "Address",
     "CallError",
     "GrpcTransport",
     "MockTransport",
@@ -19,4 +21,5 @@ __all__ = [
     "TensorInfo",
     "Transport",
     "VersionStatus",
+    "read_address",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
+from gatecast.client.address import read_address
 from gatecast.client.transport import CallError, GrpcTransport, Transport
 from gatecast.errors import FileError, GatecastError, NotFoundError, RequestError, ServingError
 from gatecast.protocol import (
@@ -34,7 +35,6 @@ Array = npt.NDArray[Any]
 Values = Array | Sequence[bytes] | bytes
 
 DEFAULT_PORT = 8500
-_HTTP_PORT, _HTTPS_PORT = 80, 443
 ROUTE_HEADER = "x-ms-aml-grpc-service-route"
 OUTPUT_ALIAS = "output_alias"
 _MAX_ANSWER_ELEMENTS = 1 << 31
@@ -125,9 +125,10 @@ class PredictionClient:
         retry: Retry | None = None,
         transport: Transport | None = None,
     ) -> None:
-        address, scheme_port = _without_scheme(address)
-        use_ssl = use_ssl or scheme_port == _HTTPS_PORT
-        self.address = _target(address, port, scheme_port or DEFAULT_PORT)
+        server = read_address(address)
+        use_ssl = use_ssl or server.is_secure
+        default = server.port or server.scheme_port or DEFAULT_PORT
+        self.address = server.target(default if port is None else port)
         self.model = model
         self.metadata_headers: list[tuple[str, str]] = []
         if access_token:
@@ -349,31 +350,6 @@ def _explained(error: CallError, address: str) -> GatecastError:
     else:
         text = f"Server at {address} answered {error.code}: {error}"
     return CallError(error.code, text, error.told)
-
-
-def _without_scheme(address: str) -> tuple[str, int | None]:
-    """Return the address without ``http://`` and a path, and the port that the scheme means."""
-    scheme, found, rest = address.partition("://")
-    if not found:
-        return address, None
-    ports = {"http": _HTTP_PORT, "https": _HTTPS_PORT}
-    if scheme not in ports or rest.rstrip("/").count("/"):
-        raise ServingError(f"Address must be HOST, HOST:PORT or http://HOST:PORT/, not {address}")
-    return rest.rstrip("/"), ports[scheme]
-
-
-def _target(address: str, port: int | None, default: int = DEFAULT_PORT) -> str:
-    if not address:
-        raise ServingError("Address must be HOST or HOST:PORT, not empty")
-    host, colon, given = address.rpartition(":")
-    has_port = bool(colon) and given.isdecimal() and (":" not in host or host.endswith("]"))
-    if port is None:
-        return address if has_port else f"{_bracketed(address)}:{default}"
-    return f"{_bracketed(host if has_port else address)}:{port}"
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def _raw(name: str, data: bytes, shape: Sequence[int], dtype: str) -> Array:

@@ -1,7 +1,6 @@
 """Stands for `azureml.accel`: conversion, images, and the client."""
 
 from collections.abc import Sequence
-from urllib.parse import urlparse
 
 from gatecast.workspace import Operation, State
 
@@ -115,6 +114,4 @@ class ModelConvertOperation:
 
 def client_from_service(service: Webservice) -> PredictionClient:
     """Return a client of a service."""
-    uri = urlparse(service.scoring_uri)
-    ssl = uri.scheme == "https"
-    return PredictionClient(uri.netloc, 443 if ssl else 80, ssl, "", service.name)
+    return PredictionClient(service.scoring_uri, service_name=service.name)

@@ -60,11 +60,11 @@ class PredictionClient:
     ) -> None:
         if address is None:
             raise ValueError("address")
-        host, _, given = address.rpartition(":")
-        default = 443 if use_ssl else 80
+        server = gatecast.client.read_address(address)
+        default = server.scheme_port or (443 if use_ssl else 80)
         self._client = gatecast.client.PredictionClient(
             address,
-            None if host and given.isdecimal() else port or default,
+            server.port or port or default,
             use_ssl,
             access_token,
             service_name,
