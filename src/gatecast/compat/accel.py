@@ -55,7 +55,7 @@ class AccelOnnxConverter:
             )
         with as_old(WebserviceException):
             operation = workspace.gatecast.conversions.start(
-                source_model._model,
+                source_model._record,
                 inputs=input_node,
                 outputs=outputs_nodes,
                 require_acceleration=require_fpga_conversion,

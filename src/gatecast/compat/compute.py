@@ -1,13 +1,15 @@
 """Stands for `azureml.core.compute`: a cluster of FPGA machines becomes nodes of this machine."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
+
+import gatecast.workspace
 
 from .exceptions import ComputeTargetException, UserErrorException, as_old
 from .handle import Handle
+from .record import Recorded
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class AksProvisioningConfiguration:
         self.ssl = arguments or {"ssl": True}
 
 
-class ComputeTarget:
+class ComputeTarget(Recorded[gatecast.workspace.Compute]):
     """A compute target by its name.
 
     Raises
@@ -57,7 +59,7 @@ class ComputeTarget:
     def __init__(self, workspace: Handle, name: str) -> None:
         self.workspace = workspace
         with as_old(ComputeTargetException, "ComputeTargetNotFound: "):
-            self._compute = workspace.gatecast.computes.get(name)
+            self._record = workspace.gatecast.computes.get(name)
 
     @staticmethod
     def create(
@@ -95,11 +97,6 @@ class ComputeTarget:
             print(f'{state}\nProvisioning operation finished, operation "{state}"')
 
     @property
-    def name(self) -> str:
-        """Its name."""
-        return self._compute.name
-
-    @property
     def type(self) -> str:
         """What old scripts compare with."""
         return "AKS"
@@ -118,7 +115,7 @@ class ComputeTarget:
     @property
     def agent_count(self) -> int:
         """Nodes."""
-        return self._compute.nodes
+        return self._record.nodes
 
     @property
     def agent_vm_size(self) -> str | None:
@@ -130,16 +127,6 @@ class ComputeTarget:
         """What was asked for."""
         return self.properties.get("location")
 
-    @property
-    def properties(self) -> Mapping[str, str]:
-        """What was asked for, and is only kept."""
-        return self._compute.properties
-
-    @property
-    def created_time(self) -> datetime:
-        """When it was made, in UTC."""
-        return self._compute.created_time
-
     def get_status(self) -> str:
         """Return the provisioning state."""
         return self.provisioning_state
@@ -147,7 +134,7 @@ class ComputeTarget:
     def delete(self) -> None:
         """Delete it; refused while services are on it."""
         with as_old(ComputeTargetException):
-            self.workspace.gatecast.computes.delete(self._compute)
+            self.workspace.gatecast.computes.delete(self._record)
 
     def detach(self) -> None:
         """Delete it: nodes of this machine exist only as such."""

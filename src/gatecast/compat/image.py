@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import gatecast.workspace
@@ -12,6 +11,7 @@ from .filters import old_filter
 from .handle import Handle
 from .model import Model
 from .progress import POLL_S, printed
+from .record import Recorded
 
 
 class AccelImageConfiguration:
@@ -29,7 +29,7 @@ class AccelImageConfiguration:
         """Nothing can be wrong."""
 
 
-class Image:
+class Image(Recorded[gatecast.workspace.Image]):
     """An image; by default its latest version.
 
     Raises
@@ -52,14 +52,14 @@ class Image:
             raise WebserviceException("Error, one of id or name must be provided.")
         images = workspace.gatecast.images
         with as_old(WebserviceException, "ImageNotFound: "):
-            self._image = (
+            self._record = (
                 images.find(id) if id else images.get(str(name), None if version is None else int(version))
             )
 
     @classmethod
     def _of(cls, workspace: Handle, image: gatecast.workspace.Image) -> "Image":
         made: Image = AccelContainerImage.__new__(AccelContainerImage)
-        made.workspace, made._image = workspace, image
+        made.workspace, made._record = workspace, image
         return made
 
     @staticmethod
@@ -77,7 +77,7 @@ class Image:
         with as_old(WebserviceException):
             image, _ = own.images.create(
                 name,
-                [_registered(workspace, model)._model for model in models],
+                [_registered(workspace, model)._record for model in models],
                 tags=image_config.tags,
                 properties=image_config.properties,
                 description=image_config.description or "",
@@ -94,20 +94,13 @@ class Image:
         properties: Sequence[Any] | None = None,
     ) -> "Sequence[Image]":
         """Return images, the newest version of each first."""
-        found = [
-            Image._of(workspace, image)
-            for image in workspace.gatecast.images.list(image_name, tags=old_filter(tags))
-        ]
-        wanted = old_filter(properties)
-        return [
-            image
-            for image in found
-            if (model_id is None or model_id in image.model_ids)
-            and (model_name is None or model_name in [id.rpartition(":")[0] for id in image.model_ids])
-            and all(
-                key in image.properties and value in (None, image.properties[key]) for key, value in wanted
-            )
-        ]
+        found = workspace.gatecast.images.list(
+            image_name,
+            model_id or model_name,  # an id says the name too
+            tags=old_filter(tags),
+            properties=old_filter(properties),
+        )
+        return [Image._of(workspace, image) for image in found]
 
     def wait_for_creation(self, show_output: bool = False) -> None:
         """Wait until the image is there.
@@ -119,8 +112,8 @@ class Image:
         """
         operations = self.workspace.gatecast.operations
         show = printed(lambda operation: str(operation.state.value)) if show_output else None
-        ended = operations.wait(operations.get(self._image.operation), on_update=show, poll=POLL_S)
-        self._image = self.workspace.gatecast.images.find(self.id)
+        ended = operations.wait(operations.get(self._record.operation), on_update=show, poll=POLL_S)
+        self._record = self.workspace.gatecast.images.find(self.id)
         state = ended.state.value
         print(f'\nImage creation operation finished for image {self.id}, operation "{state}"')
         if state != "Succeeded":
@@ -133,40 +126,35 @@ class Image:
             )
 
     @property
-    def name(self) -> str:
-        """Its name."""
-        return self._image.name
-
-    @property
     def version(self) -> str:
         """Counted up from 1; text, as it was."""
-        return str(self._image.version)
+        return str(self._record.version)
 
     @property
     def id(self) -> str:
         """``name:version``."""
-        return self._image.id
+        return self._record.id
 
     @property
     def creation_state(self) -> str:
         """``Creating``, ``Succeeded`` or ``Failed``, as of now."""
-        self._image = self.workspace.gatecast.images.find(self.id)
-        return str(self._image.state)
+        self._record = self.workspace.gatecast.images.find(self.id)
+        return str(self._record.state)
 
     @property
     def image_location(self) -> str:
         """Where it lies."""
-        return self._image.location
+        return self._record.location
 
     @property
     def image_build_log_uri(self) -> str:
         """Address of the log of its making."""
-        return self._image.log.absolute().as_uri()
+        return self._record.log.absolute().as_uri()
 
     @property
     def model_ids(self) -> Sequence[str]:
         """Ids of the models that it holds."""
-        return [*self._image.models]
+        return [*self._record.models]
 
     @property
     def models(self) -> Sequence[Model]:
@@ -183,41 +171,21 @@ class Image:
         """What old scripts compare with."""
         return "AccelContainer"
 
-    @property
-    def tags(self) -> dict[str, str]:
-        """Words to find it by."""
-        return dict(self._image.tags)
-
-    @property
-    def properties(self) -> dict[str, str]:
-        """What is said of it once and for all."""
-        return dict(self._image.properties)
-
-    @property
-    def description(self) -> str | None:
-        """What it was made with; None if nothing."""
-        return self._image.description or None
-
-    @property
-    def created_time(self) -> datetime:
-        """When its making began, in UTC."""
-        return self._image.created_time
-
     def add_tags(self, tags: Mapping[str, str]) -> None:
         """Add or change tags."""
         with as_old(WebserviceException):
-            self._image = self.workspace.gatecast.images.update(self._image, add_tags=tags)
+            self._record = self.workspace.gatecast.images.update(self._record, add_tags=tags)
 
     def remove_tags(self, tags: Sequence[str]) -> None:
         """Remove tags by their keys."""
         gone = [tags] if isinstance(tags, str) else tags
         with as_old(WebserviceException):
-            self._image = self.workspace.gatecast.images.update(self._image, remove_tags=gone)
+            self._record = self.workspace.gatecast.images.update(self._record, remove_tags=gone)
 
     def delete(self) -> None:
         """Delete it; refused while a service uses it."""
         with as_old(WebserviceException):
-            self.workspace.gatecast.images.delete(self._image)
+            self.workspace.gatecast.images.delete(self._record)
 
     def run(self, input_data: Any = None) -> None:
         """Was never possible."""

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import gatecast.workspace
@@ -11,9 +10,10 @@ from gatecast.errors import NotFoundError
 from .exceptions import WebserviceException, as_old
 from .filters import old_filter
 from .handle import Handle
+from .record import Recorded
 
 
-class Model:
+class Model(Recorded[gatecast.workspace.Model]):
     """A registered model; by default its latest version.
 
     Parameters
@@ -47,10 +47,10 @@ class Model:
         try:
             with as_old(WebserviceException):
                 if id or version is not None or not (tags or properties):
-                    self._model = models.find(id) if id else models.get(str(name), version)
+                    self._record = models.find(id) if id else models.get(str(name), version)
                 else:
                     found = models.list(name, tags=old_filter(tags), properties=old_filter(properties))
-                    self._model = _first(found, str(name))
+                    self._record = _first(found, str(name))
         except WebserviceException as error:
             if isinstance(error.inner_exception, NotFoundError):
                 which = f"id {id}" if id else f"name {name}"
@@ -64,7 +64,7 @@ class Model:
     @classmethod
     def _of(cls, workspace: Handle, model: gatecast.workspace.Model) -> "Model":
         made = cls.__new__(cls)
-        made.workspace, made._model = workspace, model
+        made.workspace, made._record = workspace, model
         return made
 
     @staticmethod
@@ -108,54 +108,29 @@ class Model:
         return [Model._of(workspace, model) for model in found]
 
     @property
-    def name(self) -> str:
-        """Its name."""
-        return self._model.name
-
-    @property
     def version(self) -> int:
         """Counted up from 1."""
-        return self._model.version
+        return self._record.version
 
     @property
     def id(self) -> str:
         """``name:version``."""
-        return self._model.id
-
-    @property
-    def description(self) -> str | None:
-        """What it was registered with; None if nothing."""
-        return self._model.description or None
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """Words to find it by."""
-        return dict(self._model.tags)
-
-    @property
-    def properties(self) -> dict[str, str]:
-        """What is said of it once and for all."""
-        return dict(self._model.properties)
+        return self._record.id
 
     @property
     def url(self) -> str:
         """Its address."""
-        return self._model.url
-
-    @property
-    def created_time(self) -> datetime:
-        """When it was registered, in UTC."""
-        return self._model.created_time
+        return self._record.url
 
     @property
     def parent_id(self) -> str | None:
         """Id of the model that it was converted from."""
-        return self._model.parent
+        return self._record.parent
 
     def download(self, target_dir: str | os.PathLike[str] = ".", exist_ok: bool = False) -> str:
         """Copy it into a folder; return where it lies."""
         with as_old(WebserviceException):
-            return str(self.workspace.gatecast.models.download(self._model, target_dir, exist_ok))
+            return str(self.workspace.gatecast.models.download(self._record, target_dir, exist_ok))
 
     def add_tags(self, tags: Mapping[str, str]) -> None:
         """Add or change tags."""
@@ -177,11 +152,11 @@ class Model:
     def delete(self) -> None:
         """Delete it; refused while an image holds it."""
         with as_old(WebserviceException):
-            self.workspace.gatecast.models.delete(self._model)
+            self.workspace.gatecast.models.delete(self._record)
 
     def _update(self, **changes: Any) -> None:
         with as_old(WebserviceException):
-            self._model = self.workspace.gatecast.models.update(self._model, **changes)
+            self._record = self.workspace.gatecast.models.update(self._record, **changes)
 
     def __repr__(self) -> str:
         return f"Model(workspace={self.workspace!r}, name={self.name}, id={self.id}, version={self.version})"

@@ -13,6 +13,7 @@ from .exceptions import WebserviceException, as_old
 from .handle import Handle
 from .image import AccelImageConfiguration, Image
 from .progress import POLL_S, printed
+from .record import Recorded
 
 
 @dataclass
@@ -53,7 +54,7 @@ class AksServiceDeploymentConfiguration:
             )
 
 
-class Webservice:
+class Webservice(Recorded[gatecast.workspace.Service]):
     """A service by its name.
 
     Raises
@@ -66,7 +67,7 @@ class Webservice:
         self.workspace = workspace
         try:
             with as_old(WebserviceException):
-                self._service = workspace.gatecast.services.get(name)
+                self._record = workspace.gatecast.services.get(name)
         except WebserviceException as error:
             if isinstance(error.inner_exception, NotFoundError):
                 raise WebserviceException(
@@ -119,24 +120,19 @@ class Webservice:
         show = printed(lambda service: str(service.state)) if show_output else None
         services = self.workspace.gatecast.services
         with as_old(WebserviceException):
-            self._service = services.wait(self._service, timeout_sec, on_update=show, poll=POLL_S)
-        healthy = self._service.state == "Healthy"
+            self._record = services.wait(self._record, timeout_sec, on_update=show, poll=POLL_S)
+        healthy = self._record.state == "Healthy"
         if show_output:
             print(
-                f"\n{self._service.state}\nAKS service creation operation finished, "
+                f"\n{self._record.state}\nAKS service creation operation finished, "
                 f'operation "{"Succeeded" if healthy else "Failed"}"'
             )
         if not healthy:
             raise WebserviceException(
                 "Service deployment polling reached non-successful terminal state, "
-                f"current service state: {self._service.state}\n{self._service.reason}",
+                f"current service state: {self._record.state}\n{self._record.reason}",
                 hint=f"See its log: gatecast service logs {self.name}.",
             )
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._service.name
 
     @property
     def state(self) -> str:
@@ -161,7 +157,7 @@ class Webservice:
     @property
     def compute_name(self) -> str:
         """Name of the compute target that it runs on."""
-        return self._service.compute
+        return self._record.compute
 
     @property
     def num_replicas(self) -> int:
@@ -184,26 +180,6 @@ class Webservice:
         return Image(self.workspace, id=self.image_id)
 
     @property
-    def tags(self) -> dict[str, str]:
-        """Words to find it by."""
-        return dict(self._service.tags)
-
-    @property
-    def properties(self) -> dict[str, str]:
-        """What is said of it once and for all."""
-        return dict(self._service.properties)
-
-    @property
-    def description(self) -> str | None:
-        """What it was made with; None if nothing."""
-        return self._service.description or None
-
-    @property
-    def created_time(self) -> datetime:
-        """When it was deployed, in UTC."""
-        return self._service.created_time
-
-    @property
     def updated_time(self) -> datetime:
         """When it was last changed, in UTC."""
         return self._looked_at().updated_time
@@ -211,7 +187,7 @@ class Webservice:
     def get_logs(self, num_lines: int = 5000) -> str:
         """Return the last lines of its replicas' logs."""
         with as_old(WebserviceException):
-            return self.workspace.gatecast.services.logs(self._service, num_lines)
+            return self.workspace.gatecast.services.logs(self._record, num_lines)
 
     def update(
         self,
@@ -224,19 +200,19 @@ class Webservice:
         if image is None and num_replicas is None:
             raise WebserviceException("No parameters provided to update.")
         with as_old(WebserviceException):
-            self._service = self.workspace.gatecast.services.update(
-                self._service, image=None if image is None else image._image, replicas=num_replicas
+            self._record = self.workspace.gatecast.services.update(
+                self._record, image=None if image is None else image._record, replicas=num_replicas
             )
 
     def delete(self) -> None:
         """End it."""
         with as_old(WebserviceException):
-            self.workspace.gatecast.services.delete(self._service)
+            self.workspace.gatecast.services.delete(self._record)
 
     def _looked_at(self) -> gatecast.workspace.Service:
         with as_old(WebserviceException):
-            self._service = self.workspace.gatecast.services.get(self._service.name)
-        return self._service
+            self._record = self.workspace.gatecast.services.get(self._record.name)
+        return self._record
 
 
 class AksWebservice(Webservice):
@@ -289,8 +265,8 @@ def _deploy(
     with as_old(WebserviceException):
         own.services.deploy(
             name,
-            image._image,
-            target._compute,
+            image._record,
+            target._record,
             replicas=configuration.num_replicas or 1,
             tags=configuration.tags,
             properties=configuration.properties,
