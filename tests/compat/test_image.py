@@ -73,7 +73,7 @@ def test_what_was_told_may_be_changed_by_the_caller_alone(workspace):
 
 def test_an_image_that_is_not_there_is_told_in_the_old_words(workspace):
     with pytest.raises(
-        WebserviceException, match=r"ImageNotFound: Image must be one of .* not other\. There"
+        WebserviceException, match=r"ImageNotFound: Image must be one of .* not other:1\. There"
     ):
         Image(workspace, id="other:1")
     with pytest.raises(WebserviceException, match="Error, one of id or name must be provided"):
