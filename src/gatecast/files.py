@@ -1,6 +1,7 @@
 """Write a file whole or not at all; where files that can be made again are kept."""
 
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def write_whole(path: Path, parts: Iterable[bytes | memoryview], what: str = "Fi
             with target.open("wb") as file:
                 file.writelines(parts)
         else:
-            _replace(target, parts)
+            replace_file(target, parts)
     except OSError as error:
         raise FileError(
             f"{what} {path} cannot be written: {error.strerror or error}",
@@ -32,17 +33,26 @@ def write_whole(path: Path, parts: Iterable[bytes | memoryview], what: str = "Fi
         ) from error
 
 
-def _replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def replace_file(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write `parts` to a name of its own beside `path`, then rename it; other processes may do the same.
+
+    OSError if that fails; then nothing is left behind.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_synced(unfinished, parts)
+        unfinished.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_synced(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write a new file, its bytes on the disk; OSError if there is one already or it cannot be written."""
+    with path.open("xb") as file:
+        file.writelines(parts)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

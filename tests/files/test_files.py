@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from gatecast.errors import FileError
-from gatecast.files import write_whole
+from gatecast.files import replace_file, write_synced, write_whole
 
 
 def test_parts_become_one_file_and_nothing_else_stays(tmp_path):
@@ -70,3 +70,21 @@ def test_a_folder_is_no_file_to_write(name, tmp_path, monkeypatch):
     with pytest.raises(FileError, match=r"File \. cannot be written: Is a directory"):
         write_whole(Path(name), [b""])
     assert os.listdir(tmp_path) == []
+
+
+def test_a_new_file_is_never_written_over(tmp_path):
+    write_synced(tmp_path / "new", [b"one", memoryview(b"two")])
+    with pytest.raises(FileExistsError):
+        write_synced(tmp_path / "new", [b"three"])
+    assert (tmp_path / "new").read_bytes() == b"onetwo"
+
+
+def test_two_writers_of_one_path_do_not_meet(tmp_path):
+    def slowly():
+        yield b"first"
+        replace_file(tmp_path / "file", [b"second"])
+        assert (tmp_path / "file").read_bytes() == b"second"
+
+    replace_file(tmp_path / "file", slowly())
+    assert (tmp_path / "file").read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["file"]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatecast.errors import FileError, GatecastError, NotFoundError, WorkspaceError
-from gatecast.files import sync_folder
+from gatecast.files import sync_folder, write_synced
 
 from .process import Process
 
@@ -34,6 +34,25 @@ class Blob:
     size: int
 
 
+class Measured:
+    """Passes parts of a file on, and knows digest and size of those that have passed."""
+
+    def __init__(self, parts: Iterable[bytes | memoryview]) -> None:
+        self._parts = parts
+        self._digest, self._size = hashlib.sha256(), 0
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        for part in self._parts:
+            self._digest.update(part)
+            self._size += len(part)
+            yield part
+
+    @property
+    def blob(self) -> Blob:
+        """What has passed."""
+        return Blob(f"sha256:{self._digest.hexdigest()}", self._size)
+
+
 class Adding:
     """Adds blobs; see `Blobs.adding`. `folder` is scratch space on the same file system, gone afterwards."""
 
@@ -43,22 +62,14 @@ class Adding:
 
     def add(self, parts: Iterable[bytes | memoryview]) -> Blob:
         """Store the bytes of `parts`, one after the other."""
-        path = self.folder / secrets.token_hex(8)
-        digest, size = hashlib.sha256(), 0
+        path, measured = self.folder / secrets.token_hex(8), Measured(parts)
         try:
-            with _explained("A file of the workspace"), path.open("xb") as file:
-                for part in parts:
-                    file.write(part)
-                    digest.update(part)
-                    size += len(part)
-                file.flush()
-                os.fsync(file.fileno())
-            blob = Blob(f"sha256:{digest.hexdigest()}", size)
             with _explained("A file of the workspace"):
-                self._keep(path, blob)
+                write_synced(path, measured)
+                self._keep(path, measured.blob)
         finally:
             path.unlink(missing_ok=True)
-        return blob
+        return measured.blob
 
     def add_file(self, path: Path) -> Blob:
         """Store a copy of a plain file; FileError if it is none or cannot be read."""

@@ -3,10 +3,7 @@
 Packing the libraries takes some seconds, fetching a base needs the network: both happen once.
 """
 
-import hashlib
 import json
-import os
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,9 +11,9 @@ from typing import Any
 
 from gatecast.errors import FileError
 from gatecast.files import cache_folder as users_cache
-from gatecast.files import sync_folder
+from gatecast.files import replace_file
 
-from .blobs import Blob, digest_of
+from .blobs import Blob, Measured, digest_of
 from .layers import Entry, Layer, write_layer
 
 
@@ -56,9 +53,9 @@ class LayerCache:
         """Write a layer and keep it, whole or not at all; FileError if the folder cannot be written."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            layer = write_layer(kind, entries, lambda parts: self._keep(self._file(key), parts))
+            layer = write_layer(kind, entries, lambda parts: _keep(self._file(key), parts))
             description = json.dumps({"layer": asdict(layer), "facts": dict(facts or {})})
-            self._keep(self._description(key), [description.encode()])
+            replace_file(self._description(key), [description.encode()])
         except OSError as error:
             raise FileError(
                 f"Layer {kind} cannot be kept in {self.folder}: {error.strerror or error}",
@@ -66,29 +63,17 @@ class LayerCache:
             ) from error
         return CachedLayer(layer, self._file(key), facts or {})
 
-    def _keep(self, path: Path, parts: Iterable[bytes]) -> Blob:
-        """Write beside the path, then rename: another process may do the same."""
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        digest, size = hashlib.sha256(), 0
-        try:
-            with unfinished.open("xb") as file:
-                for part in parts:
-                    file.write(part)
-                    digest.update(part)
-                    size += len(part)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        sync_folder(path.parent)
-        return Blob(f"sha256:{digest.hexdigest()}", size)
-
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.tar.gz"
 
     def _description(self, key: str) -> Path:
         return self.folder / f"{key}.json"
+
+
+def _keep(path: Path, parts: Iterable[bytes]) -> Blob:
+    measured = Measured(parts)
+    replace_file(path, measured)
+    return measured.blob
 
 
 def cache_folder() -> Path:
