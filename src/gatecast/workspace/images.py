@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Unpack
 
-from gatecast.errors import ConflictError, FileError, NotFoundError, WorkspaceError
+from gatecast.errors import ConflictError, FileError, WorkspaceError
 from gatecast.files import write_whole
 
 from .artifact_layer import ARTIFACT_DIGEST, unpack_artifact
@@ -25,7 +25,8 @@ from .models import Model, Models
 from .notes import Notes, changed_notes, first_notes
 from .oci import MANIFEST, Descriptor, archive_entries
 from .operations import Operation, Operations, insert
-from .store import Store, next_version, now, to_json, to_time
+from .store import Store, now, to_json, to_time
+from .versions import next_version, version_row
 
 LONGEST_MODEL_NAME = 240
 """Letters of a model's name in an image, where names of files are made of it."""
@@ -147,13 +148,8 @@ class Images:
 
     def get(self, name: str, version: int | None = None) -> Image:
         """Return a version of an image, by default the latest; NotFoundError if there is none."""
-        chosen = "AND version = ?" if version is not None else "ORDER BY version DESC LIMIT 1"
-        given = (name,) if version is None else (name, version)
         with self._store.reading() as database:
-            row = database.execute(f"SELECT * FROM images WHERE name = ? {chosen}", given).fetchone()
-            if row is None:
-                raise _unknown(database, name, version)
-            image = self._image(database, row)
+            image = self._image(database, version_row(database, "image", name, version))
         return self._settled(image)
 
     def find(self, text: str) -> Image:
@@ -207,7 +203,7 @@ class Images:
         What others changed meanwhile stays. WorkspaceError if a property would change.
         """
         with self._store.transaction() as database:
-            row = _row(database, image)
+            row = version_row(database, "image", image.name, image.version)
             notes = changed_notes(
                 row,
                 image.id,
@@ -230,7 +226,7 @@ class Images:
         if image.state == ImageState.CREATING:
             self._operations.cancel(self._operations.get(image.operation))
         with self._store.blobs.removing(), self._store.transaction() as database:
-            _row(database, image)
+            version_row(database, "image", image.name, image.version)
             _refuse_use(database, image)
             database.execute("DELETE FROM images WHERE name = ? AND version = ?", (image.name, image.version))
         self._remove_unpacked()
@@ -299,7 +295,7 @@ class Images:
         if image.state != ImageState.CREATING or not self._operations.get(image.operation).state.ended:
             return image
         with self._store.reading() as database:
-            return self._image(database, _row(database, image))
+            return self._image(database, version_row(database, "image", image.name, image.version))
 
     def _parts(self, image: Image) -> dict[str, tuple[str, int]]:
         """Digest and size of manifest, configuration and each layer; WorkspaceError if the image has none."""
@@ -392,15 +388,6 @@ def _checked_base(base: str | os.PathLike[str] | None) -> str | None:
     return str(path)
 
 
-def _row(database: sqlite3.Connection, image: Image) -> sqlite3.Row:
-    row: sqlite3.Row | None = database.execute(
-        "SELECT * FROM images WHERE name = ? AND version = ?", (image.name, image.version)
-    ).fetchone()
-    if row is None:
-        raise _unknown(database, image.name, image.version)
-    return row
-
-
 def _refuse_use(database: sqlite3.Connection, image: Image) -> None:
     rows = database.execute(
         # A replica may run an image that its service was updated from.
@@ -416,15 +403,3 @@ def _refuse_use(database: sqlite3.Connection, image: Image) -> None:
             f"{'runs' if len(rows) == 1 else 'run'} it",
             hint="Delete them first: `gatecast service delete NAME`.",
         )
-
-
-def _unknown(database: sqlite3.Connection, name: str, version: int | None) -> NotFoundError:
-    rows = database.execute("SELECT version FROM images WHERE name = ? ORDER BY version", (name,)).fetchall()
-    if version is None or not rows:
-        names = database.execute("SELECT DISTINCT name FROM images ORDER BY name LIMIT 10").fetchall()
-        known = ", ".join(row["name"] for row in names) or "none yet"
-        return NotFoundError(f"Image must be one of the workspace, not {name}", hint=f"There are: {known}.")
-    versions = ", ".join(str(row["version"]) for row in rows)
-    return NotFoundError(
-        f"Image {name} must have the version that is asked for, not {version}", hint=f"It has: {versions}."
-    )

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from gatecast.errors import ConflictError, FileError, NotFoundError, WorkspaceError
+from gatecast.errors import ConflictError, FileError, WorkspaceError
 
 from .blobs import Adding, remove_folder
 from .labels import (
-    LARGEST_VERSION,
     Filter,
     checked_description,
     checked_labels,
@@ -25,7 +24,8 @@ from .labels import (
 )
 from .notes import changed_notes
 from .sources import Source, find_source
-from .store import Store, next_version, now, to_json, to_time
+from .store import Store, now, to_json, to_time
+from .versions import next_version, version_row
 
 
 @dataclass(frozen=True)
@@ -134,13 +134,8 @@ class Models:
     def get(self, name: str, version: int | None = None) -> Model:
         """Return a version of a model, by default the latest; NotFoundError if there is none."""
         checked_name(name, "a model")
-        chosen = "AND version = ?" if version is not None else "ORDER BY version DESC LIMIT 1"
-        given = (name,) if version is None else (name, min(version, LARGEST_VERSION))
         with self._store.reading() as database:
-            row = database.execute(f"SELECT * FROM models WHERE name = ? {chosen}", given).fetchone()
-            if row is None:
-                raise _unknown(database, name, version)
-            return self._model(database, row)
+            return self._model(database, version_row(database, "model", name, version))
 
     def find(self, text: str) -> Model:
         """Return a model by ``name``, which is the latest version, or ``name:version``."""
@@ -183,7 +178,7 @@ class Models:
         What others changed meanwhile stays. WorkspaceError if a property would change.
         """
         with self._store.transaction() as database:
-            row = self._row(database, model)
+            row = version_row(database, "model", model.name, model.version)
             notes = changed_notes(
                 row,
                 model.id,
@@ -205,7 +200,7 @@ class Models:
         Being the parent of a converted model is no use: that one is whole without it.
         """
         with self._store.blobs.removing(), self._store.transaction() as database:
-            self._row(database, model)
+            version_row(database, "model", model.name, model.version)
             users = database.execute(
                 "SELECT DISTINCT name, version FROM image_models WHERE model_name = ? AND model_version = ?"
                 " ORDER BY name, version",
@@ -285,14 +280,6 @@ class Models:
                 f"File {file.path} of model {model.id} must have digest {file.digest}, but was changed",
                 hint="Register the model again from its source.",
             )
-
-    def _row(self, database: sqlite3.Connection, model: Model) -> sqlite3.Row:
-        row: sqlite3.Row | None = database.execute(
-            "SELECT * FROM models WHERE name = ? AND version = ?", (model.name, model.version)
-        ).fetchone()
-        if row is None:
-            raise _unknown(database, model.name, model.version)
-        return row
 
     def _model(self, database: sqlite3.Connection, row: sqlite3.Row) -> Model:
         files = database.execute(
@@ -375,18 +362,6 @@ def _link(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _unknown(database: sqlite3.Connection, name: str, version: int | None) -> NotFoundError:
-    rows = database.execute("SELECT version FROM models WHERE name = ? ORDER BY version", (name,)).fetchall()
-    if version is None or not rows:
-        names = database.execute("SELECT DISTINCT name FROM models ORDER BY name LIMIT 10").fetchall()
-        known = ", ".join(row["name"] for row in names) or "none yet"
-        return NotFoundError(f"Model must be a registered one, not {name}", hint=f"There are: {known}.")
-    versions = ", ".join(str(row["version"]) for row in rows)
-    return NotFoundError(
-        f"Model {name} must have the version that is asked for, not {version}", hint=f"It has: {versions}."
-    )
 
 
 def _in_use(model: Model, images: Sequence[str]) -> ConflictError:

@@ -149,16 +149,6 @@ class Store:
             return {row[0] for query in schema.BLOBS_IN_USE for row in database.execute(query)}
 
 
-def next_version(database: sqlite3.Connection, noun: str, name: str) -> int:
-    """Count up the versions of a name, within a transaction; a version is never given twice."""
-    row = database.execute(
-        "INSERT INTO counters VALUES (?, ?, 1)"
-        " ON CONFLICT (noun, name) DO UPDATE SET last = last + 1 RETURNING last",
-        (noun, name),
-    ).fetchone()
-    return int(row[0])
-
-
 def now() -> str:
     """Return the time as it stands in the database."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
