@@ -58,16 +58,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each way")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    command = [sys.executable, serving_overhead.__file__, "--serve"]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server,
-    ):
-        try:
-            port, rest_port = (int(word) for word in server.stdout.readline().split())
-            table = measure(Path(folder), (port, rest_port), options.calls, options.rounds)
-        finally:
-            server.terminate()
+    with tempfile.TemporaryDirectory() as folder, serving_overhead.server() as ports:
+        table = measure(Path(folder), ports, options.calls, options.rounds)
     if options.json:
         print(json.dumps(table, indent=1))
         return

@@ -13,7 +13,8 @@ import tempfile
 import time
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,20 @@ def serve() -> None:
     """Serve until a signal comes; print the ports."""
     with tempfile.NamedTemporaryFile(suffix=".gcast") as artifact:
         source = ModelSource("default", Path(artifact.name))
-        server = Server([source], lambda path: Nothing(), ServerOptions(port=0, rest_port=0))
-        server.run(on_ready=lambda: print(server.port, server.rest_port, flush=True))
+        served = Server([source], lambda path: Nothing(), ServerOptions(port=0, rest_port=0))
+        served.run(on_ready=lambda: print(served.port, served.rest_port, flush=True))
+
+
+@contextmanager
+def server() -> Iterator[tuple[int, int]]:
+    """Run `serve` in a process of its own; give its ports."""
+    command = [sys.executable, __file__, "--serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            port, rest_port = (int(word) for word in process.stdout.readline().split())
+            yield port, rest_port
+        finally:
+            process.terminate()
 
 
 def measure(call: Callable[[], object], calls: int) -> dict[str, float]:
@@ -95,12 +108,8 @@ def main() -> None:
     if options.serve:
         serve()
         return
-    with subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True) as server:
-        try:
-            port, rest_port = (int(word) for word in server.stdout.readline().split())
-            table = rows(port, rest_port, options.calls)
-        finally:
-            server.terminate()
+    with server() as ports:
+        table = rows(*ports, options.calls)
     if options.json:
         print(json.dumps(table, indent=1))
         return
