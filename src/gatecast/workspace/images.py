@@ -22,11 +22,11 @@ from .blobs import Blob, digest_of, remove_folder
 from .labels import Filter, checked_version, has_labels
 from .layers import tar_parts
 from .models import Model, Models
-from .notes import Notes, changed_notes, first_notes
+from .notes import Changes, Notes, first_notes
 from .oci import MANIFEST, Descriptor, archive_entries
 from .operations import Operation, Operations, insert
 from .store import Store, now, to_json, to_time
-from .versions import next_version, version_row
+from .versions import change_version, next_version, version_row
 
 LONGEST_MODEL_NAME = 240
 """Letters of a model's name in an image, where names of files are made of it."""
@@ -189,34 +189,14 @@ class Images:
             and (model is None or any(model in (one, one.partition(":")[0]) for one in image.models))
         ]
 
-    def update(
-        self,
-        image: Image,
-        *,
-        add_tags: Mapping[str, str] | None = None,
-        remove_tags: Sequence[str] = (),
-        description: str | None = None,
-        add_properties: Mapping[str, str] | None = None,
-    ) -> Image:
+    def update(self, image: Image, **changes: Unpack[Changes]) -> Image:
         """Change tags and description, add properties; return the image as it is then.
 
-        What others changed meanwhile stays. WorkspaceError if a property would change.
+        `add_tags`, `remove_tags`, `add_properties` and `description` are optional. What others changed
+        meanwhile stays. WorkspaceError if a property would change.
         """
         with self._store.transaction() as database:
-            row = version_row(database, "image", image.name, image.version)
-            notes = changed_notes(
-                row,
-                image.id,
-                add_tags=add_tags,
-                remove_tags=remove_tags,
-                add_properties=add_properties,
-                description=description,
-            )
-            database.execute(
-                "UPDATE images SET tags = :tags, properties = :properties, description = :description"
-                " WHERE name = :name AND version = :version",
-                {**notes, "name": image.name, "version": image.version},
-            )
+            change_version(database, "image", image.name, image.version, changes)
         return self.get(image.name, image.version)
 
     def delete(self, image: Image) -> None:

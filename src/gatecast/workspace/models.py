@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Unpack
 
 from gatecast.errors import ConflictError, FileError, WorkspaceError
 
@@ -22,10 +23,10 @@ from .labels import (
     has_labels,
     split_id,
 )
-from .notes import changed_notes
+from .notes import Changes
 from .sources import Source, find_source
 from .store import Store, now, to_json, to_time
-from .versions import next_version, version_row
+from .versions import change_version, next_version, version_row
 
 
 @dataclass(frozen=True)
@@ -164,34 +165,14 @@ class Models:
             models = [self._model(database, row) for row in rows]
         return [model for model in models if has_labels(model, tags, properties)]
 
-    def update(
-        self,
-        model: Model,
-        *,
-        add_tags: Mapping[str, str] | None = None,
-        remove_tags: Sequence[str] = (),
-        description: str | None = None,
-        add_properties: Mapping[str, str] | None = None,
-    ) -> Model:
+    def update(self, model: Model, **changes: Unpack[Changes]) -> Model:
         """Change tags and description, add properties; return the model as it is then.
 
-        What others changed meanwhile stays. WorkspaceError if a property would change.
+        `add_tags`, `remove_tags`, `add_properties` and `description` are optional. What others changed
+        meanwhile stays. WorkspaceError if a property would change.
         """
         with self._store.transaction() as database:
-            row = version_row(database, "model", model.name, model.version)
-            notes = changed_notes(
-                row,
-                model.id,
-                add_tags=add_tags,
-                remove_tags=remove_tags,
-                add_properties=add_properties,
-                description=description,
-            )
-            database.execute(
-                "UPDATE models SET tags = :tags, properties = :properties, description = :description"
-                " WHERE name = :name AND version = :version",
-                {**notes, "name": model.name, "version": model.version},
-            )
+            change_version(database, "model", model.name, model.version, changes)
         return self.get(model.name, model.version)
 
     def delete(self, model: Model) -> None:

@@ -17,6 +17,15 @@ class Notes(TypedDict, total=False):
     description: str
 
 
+class Changes(TypedDict, total=False):
+    """What may change of it: properties can be added, and stay; a description of None stays too."""
+
+    add_tags: Mapping[str, str] | None
+    remove_tags: Sequence[str]
+    add_properties: Mapping[str, str] | None
+    description: str | None
+
+
 def first_notes(notes: Notes) -> dict[str, str]:
     """Return the columns ``tags``, ``properties`` and ``description`` of a new row."""
     return {
@@ -26,18 +35,11 @@ def first_notes(notes: Notes) -> dict[str, str]:
     }
 
 
-def changed_notes(
-    row: sqlite3.Row,
-    whose: str,
-    *,
-    add_tags: Mapping[str, str] | None,
-    remove_tags: Sequence[str],
-    add_properties: Mapping[str, str] | None,
-    description: str | None,
-) -> dict[str, str]:
+def changed_notes(row: sqlite3.Row, whose: str, changes: Changes) -> dict[str, str]:
     """Return the same columns after a change; WorkspaceError if a property of `whose` would change."""
-    tags = with_tags(json.loads(row["tags"]), add_tags or {}, remove_tags)
-    properties = with_properties(json.loads(row["properties"]), add_properties or {}, whose)
+    tags = with_tags(json.loads(row["tags"]), changes.get("add_tags") or {}, changes.get("remove_tags", ()))
+    properties = with_properties(json.loads(row["properties"]), changes.get("add_properties") or {}, whose)
+    description = changes.get("description")
     return {
         "tags": to_json(tags),
         "properties": to_json(properties),

@@ -22,7 +22,7 @@ from .computes import Compute, checked_count, compute_row
 from .images import Image, Images, ImageState
 from .labels import Filter, has_labels, split_id
 from .models import Models
-from .notes import Notes, changed_notes, first_notes
+from .notes import Changes, Notes, changed_notes, first_notes
 from .planning import ReplicaState, ServiceState
 from .replicas import Replica, read_replicas
 from .store import Store, now, to_json, to_time
@@ -175,14 +175,12 @@ class Services:
         image: Image | str | None = None,
         replicas: int | None = None,
         threads: int | None = None,
-        add_tags: Mapping[str, str] | None = None,
-        remove_tags: Sequence[str] = (),
-        add_properties: Mapping[str, str] | None = None,
-        description: str | None = None,
+        **changes: Unpack[Changes],
     ) -> Service:
         """Change a service; what is None stays. Calls go on being answered meanwhile.
 
-        It raises as `deploy` does, and ConflictError if the service is being deleted.
+        `changes` are as those of a model. It raises as `deploy` does, and ConflictError if the service is being
+        deleted.
         """
         image = None if image is None else self._checked_image(image)
         names, memory = (self._model_names(image), self._memory(image)) if image else ([], 0)
@@ -190,14 +188,7 @@ class Services:
             row = _row(database, service.name)
             if row["state"] == ServiceState.DELETING:
                 raise ConflictError(f"Service {service.name} must not be changed while it is being deleted")
-            values = dict(row) | changed_notes(
-                row,
-                service.name,
-                add_tags=add_tags,
-                remove_tags=remove_tags,
-                add_properties=add_properties,
-                description=description,
-            )
+            values = dict(row) | changed_notes(row, service.name, changes)
             if image is not None:
                 values |= {"image_name": image.name, "image_version": image.version, "memory": memory}
                 values["models"] = to_json(names)

@@ -6,6 +6,7 @@ from typing import Literal
 from gatecast.errors import NotFoundError
 
 from .labels import LARGEST_VERSION
+from .notes import Changes, changed_notes
 
 Noun = Literal["model", "image"]
 
@@ -35,6 +36,18 @@ def version_row(
     if row is None:
         raise _unknown(database, noun, name, version)
     return row
+
+
+def change_version(
+    database: sqlite3.Connection, noun: Noun, name: str, version: int, changes: Changes
+) -> None:
+    """Change tags, properties and description of a version, within a transaction."""
+    row = version_row(database, noun, name, version)
+    database.execute(
+        f"UPDATE {noun}s SET tags = :tags, properties = :properties, description = :description"
+        " WHERE name = :name AND version = :version",
+        {**changed_notes(row, f"{name}:{version}", changes), "name": name, "version": version},
+    )
 
 
 def _unknown(database: sqlite3.Connection, noun: Noun, name: str, version: int | None) -> NotFoundError:
