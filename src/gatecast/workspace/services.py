@@ -179,8 +179,8 @@ class Services:
     ) -> Service:
         """Change a service; what is None stays. Calls go on being answered meanwhile.
 
-        `changes` are as those of a model. It raises as `deploy` does, and ConflictError if the service is being
-        deleted.
+        `changes` are as those of a model. It raises as `deploy` does, and ConflictError if the service is
+        being deleted.
         """
         image = None if image is None else self._checked_image(image)
         names, memory = (self._model_names(image), self._memory(image)) if image else ([], 0)
