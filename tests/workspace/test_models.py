@@ -287,6 +287,15 @@ def test_checkout_gives_the_original_names_for_the_time_of_the_block(ws, file, f
     check(ws)
 
 
+@pytest.mark.parametrize("name", ["net.onnx", "saved"])
+def test_an_error_during_a_checkout_names_the_file_of_the_model(ws, file, folder, name):
+    model = ws.models.register("net", file if name == "net.onnx" else folder)
+    with pytest.raises(FileError) as error:
+        with ws.models.checkout(model) as path:
+            raise FileError(f"File {path}/x must be sound", "Copy it again.")
+    assert (str(error.value), error.value.hint) == (f"File net:1/{name}/x must be sound", "Copy it again.")
+
+
 def test_download_gives_back_what_was_registered(ws, file, folder, tmp_path):
     saved = ws.models.download(ws.models.register("saved", folder), tmp_path / "out/deep")
     assert saved == tmp_path / "out/deep/saved"

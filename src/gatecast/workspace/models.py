@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Unpack
 
-from gatecast.errors import ConflictError, FileError, WorkspaceError
+from gatecast.errors import ConflictError, FileError, GatecastError, WorkspaceError
 
 from .blobs import Adding, remove_folder
 from .labels import (
@@ -205,14 +205,21 @@ class Models:
 
     @contextmanager
     def checkout(self, model: Model) -> Iterator[Path]:
-        """Give the model's file or folder under its own names, to read only, for the time of the block."""
+        """Give the model's file or folder under its own names, to read only, for the time of the block.
+
+        An error of Gatecast's within the block names files as ``name:version/path``.
+        """
         with self._store.blobs.scratch() as scratch:
             root = scratch / model.file_name
             for file in model.files:
                 target = root / file.path if model.is_folder else root
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _link(self._store.blobs.existing(file.digest), target)
-            yield root
+            try:
+                yield root
+            except GatecastError as error:  # by the time it is read the folder is gone
+                error.args = tuple(str(part).replace(f"{scratch}/", f"{model.id}/") for part in error.args)
+                raise
 
     def download(self, model: Model, folder: str | os.PathLike[str], exist_ok: bool = False) -> Path:
         """Copy a model into a folder, under its own name; return where it lies then.
