@@ -16,7 +16,7 @@ from tests.workspace.root_files import files, member, write_tar
 import gatecast
 from gatecast import zoo
 from gatecast.artifact import Artifact
-from gatecast.errors import ConflictError, FileError, NotFoundError, WorkspaceError
+from gatecast.errors import ConflictError, FileError, FormatError, NotFoundError, WorkspaceError
 from gatecast.workspace import Image, ImageState, State, Workspace, worker
 from gatecast.workspace.distributions import PYTHON, libraries, libraries_key
 from gatecast.workspace.layer_cache import LayerCache, cache_folder
@@ -310,9 +310,24 @@ def test_what_is_no_network_is_refused(ws, tmp_path, check):
     ]
 
 
-def test_an_unknown_target_is_refused(ws, fashion, check):
+@pytest.mark.parametrize(
+    ("wrong", "kind", "text"),
+    [
+        ({"target": "nothing"}, NotFoundError, "Architecture 'nothing' is not known"),
+        ({"format": "int8"}, FormatError, "Format must be one of bfp4, bfp5, bfp6, bfp7, bfp8, not 'int8'"),
+    ],
+)
+def test_an_unknown_target_or_format_is_refused_before_anything_is_made(
+    ws, fashion, check, wrong, kind, text
+):
     ws.models.register("m", fashion)
-    assert failed(ws, "m", check, target="nothing")[0] == "Architecture 'nothing' is not known"
+    with pytest.raises(kind) as error:
+        ws.images.create("made", ["m"], **wrong)
+    assert str(error.value) == text
+    assert ws.operations.list("image") == []
+    with pytest.raises(NotFoundError):
+        ws.images.get("made")
+    check(ws)
 
 
 BASES = {

@@ -34,6 +34,7 @@ from .models import Model
 from .oci import CONFIG, Descriptor, config_json, manifest_json, timestamp
 from .operations import Operation, succeed
 from .own_files import GATECAST, gatecast_entries, native_extension
+from .recipe import FLOAT
 from .workspace import Workspace
 
 GRPC_PORT, REST_PORT = 8500, 8501
@@ -114,7 +115,7 @@ def _artifact(workspace: Workspace, model: Model, request: Mapping[str, Any]) ->
             return artifact
         _step(2, f"Compiling {model.id} for {target}")
         graph = load(source)
-    if not graph.is_quantized and request["format"] != "float":
+    if not graph.is_quantized and request["format"] != FLOAT:
         say(f"  quantising to {request['format']}, since it is float")
         graph = quantize(graph, request["format"])
     return compile_graph(graph, target, {"model": model.id, "model_digest": model.digest})

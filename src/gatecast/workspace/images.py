@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Unpack
 
@@ -123,11 +124,14 @@ class Images:
         WorkspaceError
             A wrong name, tag, property or description, or not one model.
         NotFoundError
-            No such model.
+            No such model or target.
+        FormatError
+            No such format.
         FileError
             `base` is missing.
         """
         model = self._the_one(models)
+        import_module("gatecast.workspace.recipe").check_recipe(target, format)
         values = {
             "name": _checked_name(name),
             "state": ImageState.CREATING,
