@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from textwrap import dedent, indent
 
 import click
 
@@ -105,9 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, hint: str) -> int:
-    """Print both lines; further lines of a message, such as a list of operators, are indented."""
-    first, *rest = message.splitlines() or [""]
-    click.echo("\n".join([f"error: {first}", *(f"  {line.strip()}" for line in rest)]), err=True)
+    """Print both lines; further lines of a message, such as a list or a table, are indented alike."""
+    first, _, rest = message.partition("\n")
+    click.echo(f"error: {first}", err=True)
+    if rest:
+        click.echo(indent(dedent(rest), "  "), err=True)
     click.echo(f"hint: {' '.join(hint.split())}", err=True)
     return 1
 

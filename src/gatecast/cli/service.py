@@ -46,7 +46,9 @@ def waiting(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--image", metavar=IMAGE, required=True, help="What to run.")
 @click.option("--compute", metavar="NAME", required=True, help="Where to run it.")
 @click.option("--replicas", type=COUNT, default=1, show_default=True, help="Servers; each takes a node.")
-@click.option("--threads", type=COUNT, help="Of each server.  [default: the processors]")
+@click.option(
+    "--threads", type=COUNT, show_default="a node's share of the processors", help="Of each server."
+)
 @records.labels
 @waiting
 @records.workspace
@@ -171,7 +173,7 @@ def show(name: str, uri: bool, workspace: Workspace, json_: bool) -> None:
             "models": ", ".join(service.models),
             "compute": service.compute,
             "replicas": f"{service.ready} of {service.replicas} ready",
-            "threads": service.threads or "",
+            "threads": service.threads or "a node's share",
             "created": records.moment(service.created_time),
             "updated": records.moment(service.updated_time),
             "tags": records.words(service.tags),

@@ -10,6 +10,7 @@ from .device import (
     device_report,
     open_device,
 )
+from .processors import usable_processors
 
 __all__ = [
     "GROUP",
@@ -20,4 +21,5 @@ __all__ = [
     "device_names",
     "device_report",
     "open_device",
+    "usable_processors",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gatecast.devices import usable_processors
 from gatecast.errors import ConflictError, GatecastError, NotFoundError
 
 from . import replicas as rows
@@ -251,15 +252,17 @@ class ServiceKeeper:
         with self._store.transaction() as database:
             identity = rows.insert(database, service, node)
         arguments = ["serve", artifact, "--model_name", name, "--port", "0", "--rest_api_port", "0"]
-        if service["threads"] is not None:
-            arguments += ["--threads", str(service["threads"])]
+        threads = service["threads"] or max(usable_processors() // nodes, 1)
+        arguments += ["--threads", str(threads)]
         file_name = rows.file_name(name, identity)
         process = self._launcher.start(file_name, arguments, self._store.log("replica", file_name))
         with self._store.transaction() as database:
             rows.set_process(database, identity, process)
         image = f"{service['image_name']}:{service['image_version']}"
         self._tell(
-            name, f"Replica {identity} of image {image} starts on node {node} as process {process.pid}"
+            name,
+            f"Replica {identity} of image {image} starts on node {node} as process {process.pid}, "
+            f"threads: {threads}",
         )
 
     def _delete_image(self, identity: str) -> None:

@@ -41,9 +41,10 @@ class Service:
     """One service as it was when it was looked at.
 
     `image` is an id; empty in the last moments of a delete. `ready` replicas answer, of `replicas` wanted.
-    `threads` share the work of one picture; None is as many as there are processors. `reason` says why it is
-    in its state, empty if there is nothing to say. `scoring_uri` is the address for gRPC, `rest_uri` that for
-    REST; None until the front door listens. `models` are names that requests may use for it besides its own.
+    `threads` share the work of one picture; None is a node's share of the processors. `reason` says why it
+    is in its state, empty if there is nothing to say. `scoring_uri` is the address for gRPC, `rest_uri` that
+    for REST; None until the front door listens. `models` are names that requests may use for it besides its
+    own.
     """
 
     name: str
@@ -97,7 +98,7 @@ class Services:
         replicas : int
             Servers; each takes a node.
         threads : int, optional
-            Of each server.
+            Of each server; by default the processors divided by the compute's nodes.
         implicit_image : bool
             The image was made for this service and is deleted with it.
         tags, properties, description : optional
@@ -126,7 +127,7 @@ class Services:
             "implicit_image": image.id if implicit_image else "",
             "models": to_json(self._model_names(image)),
             "replicas": checked_count(replicas, "Replicas of a service", MOST_REPLICAS),
-            "threads": threads and checked_count(threads, "Threads of a service", MOST_THREADS),
+            "threads": _checked_threads(threads),
             "memory": memory,
             "state": ServiceState.TRANSITIONING,
             "time": now(),
@@ -195,7 +196,7 @@ class Services:
             if replicas is not None:
                 values["replicas"] = checked_count(replicas, "Replicas of a service", MOST_REPLICAS)
             if threads is not None:
-                values["threads"] = checked_count(threads, "Threads of a service", MOST_THREADS)
+                values["threads"] = _checked_threads(threads)
             _change(database, row, values)
         return self.get(service.name)
 
@@ -330,6 +331,10 @@ def _checked_name(name: str) -> str:
             hint="Choose another name.",
         )
     return name
+
+
+def _checked_threads(threads: int | None) -> int | None:
+    return None if threads is None else checked_count(threads, "Threads of a service", MOST_THREADS)
 
 
 def _find(database: sqlite3.Connection, name: str) -> sqlite3.Row | None:

@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_an_error_with_a_table(run):
     assert (status, out) == (1, "")
     assert err.splitlines() == [
         "error: Service one asks for 5 nodes, but compute here has 4 free of 4",
-        "  nodes  memory of each",
+        "                    nodes  memory of each",
         "  compute here          4       25000 MiB",
         "  free                  4       25000 MiB",
         "  asked for by one      5         151 MiB",

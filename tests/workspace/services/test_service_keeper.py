@@ -77,6 +77,18 @@ def test_replicas_start_answer_and_make_the_service_healthy(kept):
     assert addresses == [("127.0.0.1:1000", "127.0.0.1:2000", 0), ("127.0.0.1:1001", "127.0.0.1:2001", 1)]
 
 
+@pytest.mark.parametrize(("processors", "nodes", "threads"), [(8, 3, 2), (2, 2, 1), (2, 5, 1), (16, 1, 16)])
+def test_a_replica_has_the_share_of_the_processors_that_its_node_has(
+    kept, monkeypatch, processors, nodes, threads
+):
+    monkeypatch.setattr(service_keeper, "usable_processors", lambda: processors)
+    kept.ws.computes.create("other", nodes=nodes)
+    kept.ws.services.deploy("one", "small:1", "other")
+    kept.step()
+    assert kept.launcher.started["one.1"][-2:] == ["--threads", str(threads)]
+    assert f"as process 10000001, threads: {threads}\n" in kept.ws.services.logs(kept.service())
+
+
 def test_a_service_is_not_healthy_before_its_front_door_answers(kept):
     kept.ws.services.deploy("one", "small:1", "here")
     kept.step()

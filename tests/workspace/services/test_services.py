@@ -58,6 +58,7 @@ def test_wrong_names_are_refused(ws, name):
     ("options", "text"),
     [
         ({"replicas": 0}, "Replicas of a service must be a whole number from 1 to 1024, not 0"),
+        ({"threads": 0}, "Threads of a service must be a whole number from 1 to 1024, not 0"),
         ({"threads": -1}, "Threads of a service must be a whole number from 1 to 1024, not -1"),
         ({"tags": {"": "x"}}, "Keys of tags must be"),
     ],
