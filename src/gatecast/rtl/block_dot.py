@@ -1,14 +1,15 @@
 """Exact dot product of two blocks. See docs/spec/numerics.md §2."""
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..numerics import BLOCK_SIZE
 from .carry_cells import SIGNED, ZERO, chain, magnitude_product
 from .float_accumulator import DOT_BITS, EXPONENT_BITS
-from .pipeline import delayed_data
+from .multiplier_cells import PRODUCT_LATENCY, kept, signed_product
+from .pipeline import delayed, delayed_data
 
 MANTISSAS = 8 * BLOCK_SIZE
 """Bits of a block's mantissas on chip: each left-aligned in a byte, so that all formats look like bfp8."""
@@ -23,14 +24,14 @@ def dot_latency(multipliers: int) -> int:
 
 
 class BlockDot(wiring.Component):
-    """Multiply two blocks value by value and add the products; a pair each cycle.
+    """Multiply two blocks value by value and add the products; a block each cycle.
 
     Parameters
     ----------
     multipliers : int
         Products made by multipliers, an even number; the rest are made in carry cells.
     cells : bool
-        Whether the carry cells are an ECP5's, or plain operators.
+        Whether multipliers and carry cells are an ECP5's, or plain operators.
 
     Members
     -------
@@ -38,6 +39,8 @@ class BlockDot(wiring.Component):
         Mantissas, a byte each; from `multipliers` on as sign and magnitude (`sign_magnitude`).
     a_exponent, w_exponent : In(8)
         Exponent bytes.
+    take : In(1)
+        Whether `w` and `w_exponent` are taken in this cycle; else the last ones taken stay.
     dot, exponent : Out
         Dot product, and sum of the exponent bytes, `latency` cycles later.
     """
@@ -51,6 +54,7 @@ class BlockDot(wiring.Component):
                 "w": In(MANTISSAS),
                 "a_exponent": In(8),
                 "w_exponent": In(8),
+                "take": In(1),
                 "dot": Out(signed(DOT_BITS)),
                 "exponent": Out(EXPONENT_BITS),
             }
@@ -63,33 +67,32 @@ class BlockDot(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        a, w = (
-            Signal(MANTISSAS, name=name, attrs={"keep": 1}, reset_less=True) for name in "aw"
-        )  # each lane its own copies
-        m.d.sync += [a.eq(self.a), w.eq(self.w)]
-        pairs = [(a[8 * i : 8 * i + 8], w[8 * i : 8 * i + 8]) for i in range(BLOCK_SIZE)]
-
-        products = [
-            delayed_data(m, (x.as_signed() * y.as_signed())[:15], 1).as_signed()
-            for x, y in pairs[: self.multipliers]
-        ]
-        if self.multipliers < BLOCK_SIZE:  # a second register, to wait for the carry cells
-            products = [delayed_data(m, p, 1).as_signed() for p in products]
+        soft = slice(8 * self.multipliers, MANTISSAS)
+        multiplied = [(self.a[8 * i : 8 * i + 8], self.w[8 * i : 8 * i + 8]) for i in range(self.multipliers)]
+        # the product's own registers, where the carry cells take one cycle more than a multiplier
+        latency = PRODUCT_LATENCY if self.multipliers < BLOCK_SIZE else PRODUCT_LATENCY - 1
+        products = [signed_product(m, x, y, self.take, latency, self.cells) for x, y in multiplied]
         level = [p + q for p, q in zip(products[::2], products[1::2], strict=True)]
         if self.multipliers < BLOCK_SIZE:
-            level = self._add_soft(m, level, pairs[self.multipliers :])
+            level = self._add_soft(
+                m,
+                level,
+                delayed(m, self.a[soft], 1, attrs={"keep": 1}, reset_less=True),
+                kept(m, self.w[soft], self.take),
+            )
         level = [_registered_sum(m, x) for x in level]
         while len(level) > 1:
             level = [_registered_sum(m, x + y) for x, y in zip(level[::2], level[1::2], strict=True)]
-        exponents = delayed_data(m, self.a_exponent, 1) + delayed_data(m, self.w_exponent, 1)
+        exponents = delayed_data(m, self.a_exponent, 1) + kept(m, self.w_exponent, self.take)
         m.d.comb += [self.dot.eq(level[0]), self.exponent.eq(delayed_data(m, exponents, self.latency - 1))]
         return m
 
-    def _add_soft(self, m, level, pairs):
+    def _add_soft(self, m, level, a, w):
         """The sums of pairs, and those of products in carry cells.
 
         A negative product is inverted on its way into the sum; the ones that this lacks are counted.
         """
+        pairs = [(a[i : i + 8], w[i : i + 8]) for i in range(0, len(a), 8)]
         signs = [x[7] ^ y[7] for x, y in pairs]
         soft = [magnitude_product(m, x[:7], y[:7], self.cells) for x, y in pairs]
         threes = [delayed_data(m, sum(signs[i : i + 3], ZERO)[:2], 1) for i in range(0, len(signs), 3)]

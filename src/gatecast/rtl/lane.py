@@ -11,7 +11,7 @@ from ..numerics import BLOCK_SIZE, Block, accumulate
 from .block_dot import MANTISSAS, BlockDot, dot_latency
 from .float_accumulator import FloatAccumulator, accumulator_members, read_latency
 
-OPERANDS = {"a": MANTISSAS, "w": MANTISSAS, "a_exponent": 8, "w_exponent": 8}
+OPERANDS = {"a": MANTISSAS, "w": MANTISSAS, "a_exponent": 8, "w_exponent": 8, "take": 1}
 
 
 class Lane(wiring.Component):
@@ -19,7 +19,7 @@ class Lane(wiring.Component):
 
     Members
     -------
-    a, w, a_exponent, w_exponent
+    a, w, a_exponent, w_exponent, take
         Those of `BlockDot`.
     the rest
         Those of `FloatAccumulator`: `read_slot` comes `read_latency` cycles after the operands.

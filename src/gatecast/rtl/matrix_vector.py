@@ -138,18 +138,19 @@ class MatrixVector(wiring.Component):
     def _group(self, m, group, control, line, written, read_result):
         """Four lanes; returns their `finished`."""
         numbers = range(GROUP * group, GROUP * group + GROUP)
-        at_load = self._later(m, control, ACTIVATION_LATENCY)
-        at_read = self._later(m, at_load, 1 + self.design.read_latency)
+        at_load = self._later(m, control, ACTIVATION_LATENCY + 1)
+        at_read = self._later(m, at_load, self.design.read_latency)
         at_write = self._later(m, at_read, self.latency - 1)
         for number in numbers:
             lane = self.design.place(m, f"lane{number}")
-            weights = self._weights(m, number, control, at_load, written)
+            weights = self._weights(m, number, control, written)
             preset = self.preset
             m.d.comb += [
                 lane.a.eq(line[:MANTISSAS]),
                 lane.a_exponent.eq(line[MANTISSAS:]),
                 lane.w.eq(weights[:MANTISSAS]),
                 lane.w_exponent.eq(weights[MANTISSAS:]),
+                lane.take.eq(at_load.load),
                 lane.read_slot.eq(at_read.slot),
                 lane.first.eq(at_read.first),
                 lane.write_slot.eq(at_write.slot),
@@ -164,8 +165,8 @@ class MatrixVector(wiring.Component):
     def _later(self, m, control, cycles):
         return data.View(self.step_layout, delayed(m, control, cycles))
 
-    def _weights(self, m, number, control, at_load, written):
-        """Weight memory of a lane, and the block that it holds while pixels take turns."""
+    def _weights(self, m, number, control, written):
+        """Weight memory of a lane, and the block that it reads; the lane keeps it while pixels take turns."""
         m.submodules[f"weights{number}"] = ram = memory.Memory(
             shape=BLOCK_BITS, depth=self.depth, init=[], attrs=UNORDERED
         )
@@ -174,13 +175,10 @@ class MatrixVector(wiring.Component):
             write.addr.eq(written.address),
             write.data.eq(written.block),
             write.en.eq(written.enable & (written.lane == number)),
-            read.addr.eq(delayed_data(m, control.panel, ACTIVATION_LATENCY - 1)),
+            read.addr.eq(delayed_data(m, control.panel, ACTIVATION_LATENCY)),
             read.en.eq(1),
         ]
-        held = Signal(BLOCK_BITS, name=f"weights_held{number}", reset_less=True)
-        with m.If(at_load.load):
-            m.d.sync += held.eq(read.data)
-        return held
+        return read.data
 
     def _results(self, m, number, lane, at_write, read_result):
         m.submodules[f"results{number}"] = ram = memory.Memory(
