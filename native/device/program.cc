@@ -20,9 +20,10 @@ struct ConvolveParts {
 
 void convolve_part(const void* work, int part) {
   const auto& [step, kernels] = *static_cast<const ConvolveParts*>(work);
-  // All output blocks of some tiles, then of the next ones: their input stays in the cache.
-  const int first = part / step.work.out_blocks * step.part_tiles;
-  kernels.convolve(step.work, part % step.work.out_blocks, first, std::min(first + step.part_tiles, step.tiles));
+  const int first = part / step.parts_across() * step.part_tiles, last = std::min(first + step.part_tiles, step.tiles);
+  const int block = part % step.parts_across() * step.part_blocks;
+  const int end = std::min(block + step.part_blocks, step.work.out_blocks);
+  for (int n = block; n < end; ++n) kernels.convolve(step.work, n, first, last);
 }
 
 }  // namespace
@@ -83,7 +84,7 @@ void Program::execute(const Step& step) {
 void Program::execute_parts(const ConvolveStep& step) {
   const Convolve& c = step.work;
   const ConvolveParts work{step, kernels_};
-  const int parts = (step.tiles + step.part_tiles - 1) / step.part_tiles * c.out_blocks;
+  const int parts = step.parts();
   if (int64_t(c.pixels) * c.taps * c.in_blocks * c.out_blocks >= kLeastProducts) {
     pool_->run(parts, convolve_part, &work);
   } else {

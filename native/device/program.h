@@ -21,7 +21,10 @@ struct ConvolveStep {
   Convolve work;
   size_t panel_bytes = 0;
   std::vector<int32_t> pixel_in, pixel_out, pixel_residual, tile_blocks, tap_blocks, tap_offsets;
-  int tiles = 0, part_tiles = 0;  // a part of the work is so many tiles of one output block
+  int tiles = 0, part_tiles = 0, part_blocks = 0;  // a part of the work is so many tiles of so many output blocks
+
+  int parts_across() const { return (work.out_blocks + part_blocks - 1) / part_blocks; }
+  int parts() const { return (tiles + part_tiles - 1) / part_tiles * parts_across(); }
 };
 
 struct Step {

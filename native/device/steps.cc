@@ -8,7 +8,22 @@ namespace {
 // All output blocks pass over some pixels, then over the next ones. Where the panels stay in the second-level cache,
 // so few pixels that what they read and write stays in the first; else so many that it just stays in the second.
 constexpr int64_t kFewPanels = 512 << 10, kFewBytes = 32 << 10, kManyBytes = 512 << 10;
-constexpr int kPartsPerThread = 8;
+
+// Threads share the pixels of a convolution, all its output blocks at once, where each gets so many tiles; else the
+// output blocks, and of few of those the tiles too. Blocks that lie side by side in memory are one thread's either way.
+constexpr int kTilesPerThread = 4, kPartsPerThread = 4;
+
+// Splits a number of things into parts for threads: things of a part, at most so many, such that they end together.
+int64_t fair_share(int64_t count, int64_t threads, int64_t most) {
+  const int64_t fewest = (count + threads * most - 1) / (threads * most);
+  int64_t best = 0, best_span = 0;
+  for (int64_t turns = fewest; turns < fewest + kPartsPerThread; ++turns) {
+    const int64_t share = (count + threads * turns - 1) / (threads * turns), parts = (count + share - 1) / share;
+    const int64_t span = (parts + threads - 1) / threads * share;
+    if (!best || span <= best_span) best = share, best_span = span;
+  }
+  return best;
+}
 
 // How far ahead of their use panels are fetched. Measured: 512 KiB is slower already, the maps lose their place.
 constexpr int64_t kFetchDistance = 256 << 10;
@@ -154,12 +169,16 @@ void StepMaker::share_out(const Instruction& i, ConvolveStep& step) const {
   const int64_t blocks = i("stride_y") * i("stride_x") * c.in_blocks + c.out_blocks * (c.end.residual.present() ? 2 : 1);
   const int64_t budget = int64_t(step.panel_bytes) <= kFewPanels ? kFewBytes : kManyBytes;
   int64_t tiles = std::clamp<int64_t>(budget / (blocks * kBlock * kernels_.pixels), 1, step.tiles);
-  if (threads_ > 1) {
-    const int64_t parts = (int64_t(threads_) * kPartsPerThread + c.out_blocks - 1) / c.out_blocks;
-    tiles = std::min(tiles, std::max<int64_t>(1, step.tiles / parts));
+  step.part_blocks = c.out_blocks;
+  if (threads_ > 1 && step.tiles >= kTilesPerThread * threads_) {
+    tiles = fair_share(step.tiles, threads_, tiles);
+  } else if (threads_ > 1) {
+    step.part_blocks = int(fair_share(c.out_blocks, threads_, c.out_blocks));
+    const int64_t chunks = (threads_ + step.parts_across() - 1) / step.parts_across();
+    tiles = (step.tiles + chunks - 1) / chunks;
   }
-  const int64_t fewest = (int64_t(step.tiles) * c.out_blocks + kMostParts - 1) / kMostParts;
-  step.part_tiles = int(std::max(tiles, fewest + 1 > tiles && fewest > 1 ? fewest : tiles));
+  const int64_t fewest = (int64_t(step.tiles) * step.parts_across() + kMostParts - 1) / kMostParts;
+  step.part_tiles = int(std::max(tiles, fewest > 1 ? fewest + 1 : 1));
 }
 
 }  // namespace gatecast

@@ -10,6 +10,7 @@
 namespace gatecast {
 namespace {
 
+// Of a worker between pieces, and of the caller at the end of one.
 constexpr auto kSpin = std::chrono::microseconds(100);
 
 void pause() {
@@ -18,13 +19,25 @@ void pause() {
 #endif
 }
 
-int parts_of(uint64_t ticket) { return int(ticket >> 20) & kMostParts; }
-int next_of(uint64_t ticket) { return int(ticket) & kMostParts; }
+// Spins until `met`; false if that takes too long.
+template <class Condition>
+bool spin(const Condition& met) {
+  const auto deadline = std::chrono::steady_clock::now() + kSpin;
+  for (int spins = 1; !met(); ++spins) {
+    pause();
+    if (spins % 64 == 0 && std::chrono::steady_clock::now() > deadline) return met();
+  }
+  return true;
+}
+
+uint64_t word_of(uint64_t piece, int64_t next, int64_t end) { return piece << 40 | uint64_t(end) << 20 | uint64_t(next); }
+int end_of(uint64_t word) { return int(word >> 20) & kMostParts; }
+int next_of(uint64_t word) { return int(word) & kMostParts; }
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { serve(); });
+ThreadPool::ThreadPool(int threads) : left_(size_t(threads)) {
+  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
 }
 
 ThreadPool::~ThreadPool() {
@@ -44,57 +57,72 @@ void ThreadPool::run(int parts, Part part, const void* work) {
   part_.store(part, std::memory_order_relaxed);
   work_.store(work, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
-  const uint64_t piece = (ticket_.load(std::memory_order_relaxed) >> 40) + 1;
-  ticket_.store(piece << 40 | uint64_t(parts) << 20);  // sequentially consistent with `sleepers_`: no wake-up is lost
+  parts_.store(parts, std::memory_order_relaxed);
+  const uint64_t piece = piece_.load(std::memory_order_relaxed) + 1;
+  const int64_t count = threads();
+  for (int64_t i = 0; i < count; ++i)
+    left_[size_t(i)].word.store(word_of(piece, parts * i / count, parts * (i + 1) / count), std::memory_order_release);
+  piece_.store(piece);  // sequentially consistent with `sleepers_`: no wake-up is lost
   if (sleepers_.load()) {
     std::lock_guard guard(sleep_);
     wake_.notify_all();
   }
-  take_parts();
-  for (int spins = 0; done_.load(std::memory_order_acquire) < parts; ++spins) {
-    if (spins < 4000)
-      pause();
-    else
-      std::this_thread::yield();  // a worker lost its processor
-  }
+  take_parts(0);
+  wait_until_done(parts);
 }
 
-void ThreadPool::take_parts() {
-  uint64_t ticket = ticket_.load(std::memory_order_acquire);
-  while (next_of(ticket) < parts_of(ticket)) {
+// A worker may have lost its processor to another program: a caller that sleeps leaves it its own.
+void ThreadPool::wait_until_done(int parts) {
+  const auto done = [&] { return done_.load(std::memory_order_acquire) == parts; };
+  if (spin(done)) return;
+  std::unique_lock guard(sleep_);
+  caller_sleeps_ = true;
+  finished_.wait(guard, [&] { return done_.load() == parts; });
+  caller_sleeps_ = false;
+}
+
+void ThreadPool::take_parts(int thread) {
+  const int count = int(left_.size());
+  for (int i = 0; i < count; ++i) take(left_[size_t((thread + i) % count)], i == 0);
+}
+
+// Takes parts of a run until none is left: of one's own the first, of another's the last.
+void ThreadPool::take(Left& left, bool own) {
+  uint64_t word = left.word.load(std::memory_order_acquire);
+  while (next_of(word) < end_of(word)) {
     const Part part = part_.load(std::memory_order_relaxed);
     const void* work = work_.load(std::memory_order_relaxed);
-    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel, std::memory_order_acquire))
-      continue;
-    part(work, next_of(ticket));
-    done_.fetch_add(1, std::memory_order_release);
-    ticket = ticket_.load(std::memory_order_acquire);
+    const int number = own ? next_of(word) : end_of(word) - 1;
+    const uint64_t rest = own ? word + 1 : word - (uint64_t(1) << 20);
+    if (!left.word.compare_exchange_weak(word, rest, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+    part(work, number);
+    const int all = parts_.load(std::memory_order_relaxed);  // of this piece, which lasts until the next line
+    if (done_.fetch_add(1) + 1 == all && caller_sleeps_) {
+      std::lock_guard guard(sleep_);
+      finished_.notify_one();
+    }
+    word = left.word.load(std::memory_order_acquire);
   }
 }
 
-void ThreadPool::serve() {
+void ThreadPool::serve(int thread) {
   const FloatState state;
-  do take_parts();
-  while (wait_for_more(ticket_.load(std::memory_order_acquire)));
+  uint64_t seen;
+  do {
+    seen = piece_.load(std::memory_order_acquire);
+    take_parts(thread);
+  } while (wait_for_more(seen));
 }
 
-// Waits until there is something to take; false when the pool ends. `seen` has nothing left, or has by now.
+// Waits for a piece after `seen`; false when the pool ends.
 bool ThreadPool::wait_for_more(uint64_t seen) {
-  const auto more = [&] {
-    const uint64_t ticket = ticket_.load();
-    return ticket >> 40 != seen >> 40 || next_of(ticket) < parts_of(ticket);
-  };
-  const auto deadline = std::chrono::steady_clock::now() + kSpin;
-  for (int spins = 1; !more(); ++spins) {
-    if (stop_) return false;
-    pause();
-    if (spins % 64 == 0 && std::chrono::steady_clock::now() > deadline) break;
+  const auto more = [&] { return stop_ || piece_.load() != seen; };
+  if (!spin(more)) {
+    std::unique_lock guard(sleep_);
+    ++sleepers_;
+    wake_.wait(guard, more);
+    --sleepers_;
   }
-  if (more()) return !stop_;
-  std::unique_lock guard(sleep_);
-  ++sleepers_;
-  wake_.wait(guard, [&] { return stop_ || more(); });
-  --sleepers_;
   return !stop_;
 }
 

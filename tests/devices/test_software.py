@@ -93,9 +93,19 @@ def test_borders_of_maps_of_any_size(size, kernel):
     assert_equal(*convolution(1, size, (1, 2), kernel))
 
 
-def test_work_that_the_threads_share():
-    assert_equal(*convolution(2, (28, 28), (4, 9), 3, activation=1))
-    assert_equal(*convolution(3, (40, 40), (2, 3), 1, stride_y=2, stride_x=2))
+@pytest.mark.parametrize(
+    "size, blocks, kernel, fields",
+    [
+        ((28, 28), (4, 9), 3, {"activation": 1}),  # many pixels: shared by pixels
+        ((40, 40), (2, 3), 1, {"stride_y": 2, "stride_x": 2}),
+        ((3, 7), (12, 23), 1, {}),  # few: by output blocks
+        ((5, 8), (12, 3), 1, {}),  # few of both
+        ((1, 1), (40, 40), 1, {}),
+    ],
+)
+def test_work_that_the_threads_share(size, blocks, kernel, fields):
+    variants = [(name, threads) for name in SETS for threads in (1, 2, 3, 5, 16)]
+    assert_equal(*convolution(2, size, blocks, kernel, **fields), variants)
 
 
 @pytest.mark.parametrize("group", [1, 2])
