@@ -5,6 +5,7 @@
 
 Each engine runs in a process of its own. In each round one after the other makes some calls, so that both
 see the same disturbances; the ratio is the median of the rounds' ratios of medians, its spread the quartiles.
+Before an engine's calls both rest until no thread of the other spins any more: it would take a processor.
 What is timed is a call with a float32 tensor [1, 3, 224, 224]: all of `Session.run`, against
 the other's `run`. `device` is the Program alone. Weights are seeded, which changes no engine's time.
 
@@ -27,7 +28,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gatecast.devices.software import instruction_sets
+from gatecast.runtime.native import peak_products
+
 SIDE = 224
+REST_S = 0.05
 AGAINST = ("onnxruntime", "onnxruntime-int8", "openvino", "openvino-int8")
 
 
@@ -152,7 +157,8 @@ class Engine:
         self.what = json.loads(self._process.stdout.readline())
 
     def calls(self, count: int) -> tuple[list[float], list[float]]:
-        """Seconds of whole calls, and of the device."""
+        """Rest, then make calls: their seconds, and those of the device."""
+        time.sleep(REST_S)
         print(count, file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
@@ -195,16 +201,6 @@ def missing(against: str) -> str | None:
     return None
 
 
-def peak(folder: Path) -> float | None:
-    """GMAC/s of nothing but VNNI instructions on one thread; None without g++ or VNNI."""
-    source, program = Path(__file__).with_name("vnni_peak.cc"), folder / "vnni_peak"
-    try:
-        subprocess.run(["g++", "-O2", "-mavx512f", "-mavx512vnni", "-o", program, source], check=True)
-        return float(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -229,9 +225,10 @@ def main() -> None:
         theirs = Engine(given.against, folder, given.threads, settings)
         found = compare(ours, theirs, given.rounds, given.calls)
         found |= {"against": f"{given.against} {theirs.what}", "threads": given.threads, "ran": ours.what}
-        if ours.what == "avx512vnni" and given.threads == 1 and (most := peak(folder)):
+        if "avx512vnni" in instruction_sets():
+            most = peak_products("avx512vnni", given.threads)
             share = round(found["device_gmacs_per_s"] / most, 3)
-            found |= {"vnni_peak_gmacs_per_s": most, "share_of_peak": share}
+            found |= {"vnni_peak_gmacs_per_s": round(most, 1), "share_of_peak": share}
         ours.close()
         theirs.close()
     if given.json:
