@@ -59,7 +59,6 @@ class TestImports:
             ("onnxruntime", "gatecast.runtime", "gatecast.serving", "gatecast.graph")
         )
 
-
     @pytest.mark.parametrize("command", ["model", "compute", "service", "status", "operation", "workspace"])
     def test_commands_over_a_workspace_need_neither_arrays_nor_what_makes_images(self, command):
         loaded = modules_after(f"import gatecast.cli.{command}")

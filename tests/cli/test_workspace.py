@@ -248,6 +248,29 @@ def test_interrupting_the_wait_leaves_the_conversion_running(run, here, monkeypa
     assert here.operations.wait(operation, timeout=60).result == "fashion.1.accelonnx:1"
 
 
+def test_prune_tells_what_it_removes(run, here, monkeypatch, tmp_path):
+    monkeypatch.setenv("GATECAST_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "word.onnx").write_text("word")
+    run("model", "register", "word", tmp_path / "word.onnx")
+    run("convert", "word")
+    (operation,) = here.operations.list()
+    told = f"  operation {operation.id[:8]}, convert word:1, Failed\n  {operation.log}\n"
+    size = operation.log.stat().st_size
+    assert run("workspace", "prune") == (0, "", "Removed operations: 0, logs: 0, files of layers: 0; 0 B\n")
+    status, out, err = run("workspace", "prune", "--days", "0", "--dry-run")
+    assert (status, out) == (0, "")
+    assert err == f"{told}Would remove operations: 1, logs: 1, files of layers: 0; {size} B\n"
+    status, out, err = run("workspace", "prune", "--days", "0", "--json")
+    assert err.startswith(f"{told}Removed ")
+    assert json.loads(out) == {
+        "operations": [operation.id],
+        "logs": [str(operation.log)],
+        "layers": [],
+        "bytes": size,
+    }
+    assert here.operations.list() == []
+
+
 def test_convert_as_json(run, here):
     found = json.loads(run("convert", "fashion", "--json")[1])
     assert (found["state"], found["subject"]) == ("Succeeded", "fashion:1")

@@ -67,6 +67,14 @@ def test_an_operation_runs_in_a_process_of_its_own_and_has_states_a_log_and_a_re
     assert Workspace.open(ws.folder).operations.get(ended.id) == ended
 
 
+def test_what_lies_in_the_current_folder_is_no_module_of_a_worker(ws, kind, tmp_path, monkeypatch):
+    kind(SLEEPER)
+    (tmp_path / "json.py").write_text("raise SystemExit('not this')\n")
+    monkeypatch.chdir(tmp_path)
+    ended = ws.operations.wait(ws.operations.start("test", "net:1", {"seconds": 0}), timeout=30)
+    assert (ended.state, ended.error) == (State.SUCCEEDED, "")
+
+
 def test_what_started_it_may_end_first(ws, kind, tmp_path):
     kind(SLEEPER)
     script = (

@@ -27,7 +27,7 @@ COMMANDS = {
     "serve": "Serve an artifact over gRPC and REST, as TensorFlow Serving does.",
     "route": "Put one address before many servers.",
     "predict": "Send pictures to a server and print the best classes.",
-    "workspace": "Make a folder a workspace, or show one.",
+    "workspace": "Make a folder a workspace, show it, tidy it.",
     "model": "Register networks under a name and a version, and find them again.",
     "convert": "Convert a registered network into a quantised one, in the background.",
     "image": "Make images that serve a model, without any container tool.",

@@ -7,12 +7,13 @@ import click
 from gatecast.workspace import Workspace
 
 from . import options, records
+from .operation import SHORT
 from .terminal import count, print_json, say, size
 
 
 @click.group("workspace")
 def command() -> None:
-    """Make a folder a workspace, or show one."""
+    """Make a folder a workspace, show it, tidy it."""
 
 
 @command.command()
@@ -54,6 +55,45 @@ def show(workspace: Workspace, json_: bool) -> None:
         return
     versions = f"{summary['models']}, in {count(len(workspace.models.list()))} versions"
     records.print_record({**summary, "models": versions, "bytes": size(workspace.store.blobs.size())})
+
+
+@command.command()
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="N",
+    help="What was needed within so many days stays.",
+)
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@records.workspace
+@options.as_json
+def prune(days: float, dry_run: bool, workspace: Workspace, json_: bool) -> None:
+    """Remove old operations, logs of what is gone, and layers of the cache that no image was made with.
+
+    Models, images and services stay, as do the logs of images that there are. Layers are in the cache folder
+    of the user, for all workspaces; those that the next image would take stay.
+    """
+    pruned = workspace.prune(days, dry_run)
+    if json_:
+        print_json(
+            {
+                "operations": [operation.id for operation in pruned.operations],
+                "logs": [str(path) for path in pruned.logs],
+                "layers": [str(path) for path in pruned.layers],
+                "bytes": pruned.size,
+            }
+        )
+    for operation in pruned.operations:
+        say(f"  operation {operation.id[:SHORT]}, {operation.kind} {operation.subject}, {operation.state}")
+    for path in (*pruned.logs, *pruned.layers):
+        say(f"  {path}")
+    what = (
+        f"operations: {count(len(pruned.operations))}, logs: {count(len(pruned.logs))}, "
+        f"files of layers: {count(len(pruned.layers))}; {size(pruned.size)}"
+    )
+    say(f"{'Would remove' if dry_run else 'Removed'} {what}")
 
 
 def _summary(workspace: Workspace) -> dict[str, object]:

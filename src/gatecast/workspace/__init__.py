@@ -14,6 +14,7 @@ from .workspace import Workspace
 
 if TYPE_CHECKING:
     from .base_image import Base, build_base, find_base
+    from .pruning import Pruned
 
 __all__ = [
     "Base",
@@ -23,6 +24,7 @@ __all__ = [
     "Model",
     "ModelFile",
     "Operation",
+    "Pruned",
     "Replica",
     "ReplicaState",
     "Service",
@@ -33,7 +35,12 @@ __all__ = [
     "find_base",
 ]
 
-_LATER = {"Base": ".base_image", "build_base": ".base_image", "find_base": ".base_image"}
+_LATER = {
+    "Base": ".base_image",
+    "Pruned": ".pruning",
+    "build_base": ".base_image",
+    "find_base": ".base_image",
+}
 """What reads tars and installed packages: imported when it is asked for."""
 
 

@@ -106,7 +106,7 @@ def find_base(cache: LayerCache | None = None) -> Base | None:
     """Return the base that `build_base` made before, None if it did not."""
     if PYTHON not in SUITES:
         return None
-    cached = (cache or LayerCache(cache_folder())).get(_recipe_key())
+    cached = (cache or LayerCache(cache_folder())).get(recipe_key())
     return Base.of(cached) if cached else None
 
 
@@ -146,7 +146,7 @@ def build_base(mirror: str | None = None, cache: LayerCache | None = None) -> Ba
         with open_root_tar(tar, Path(folder)) as root:
             name = f"debian:{SUITES[PYTHON]}"
             entries = _debian_entries(root)
-            return _kept(cache or LayerCache(cache_folder()), _recipe_key(), name, root, entries)
+            return _kept(cache or LayerCache(cache_folder()), recipe_key(), name, root, entries)
 
 
 def read_base(cache: LayerCache, path: Path) -> Base:
@@ -178,7 +178,8 @@ def _kept(cache: LayerCache, key: str, name: str, root: RootTar, entries: Sequen
     return Base.of(cache.add(key, "base", [*entries, *missing], facts))
 
 
-def _recipe_key() -> str:
+def recipe_key() -> str:
+    """Return the key of the layer that `build_base` keeps; KeyError for a Python of no Debian."""
     recipe = (_RULES, SUITES[PYTHON], _packages(), UNUSED, KEPT, platform.machine(), epoch())
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
 

@@ -4,8 +4,11 @@ Packing the libraries takes some seconds, fetching a base needs the network: bot
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +46,22 @@ class LayerCache:
         try:
             data = json.loads(self._description(key).read_text(encoding="utf-8"))
             cached = CachedLayer(Layer(**data["layer"]), self._file(key), data["facts"])
-            return cached if digest_of(cached.path) == cached.layer.digest else None
+            if digest_of(cached.path) != cached.layer.digest:
+                return None
         except (OSError, ValueError, KeyError, TypeError, FileError):
             return None
+        with suppress(OSError):  # a cache that may only be read is one, too
+            os.utime(self._description(key))
+        return cached
+
+    def unused(self, before: datetime, kept: Collection[str]) -> list[Path]:
+        """Return the files of layers that were neither made nor taken since a time, but for those of `kept`.
+
+        What a process that died has left unfinished is among them.
+        """
+        files = {path: path.stat().st_mtime for path in self.folder.glob("*") if path.is_file()}
+        used = {_key(path) for path, time in files.items() if time >= before.timestamp()}
+        return sorted(path for path in files if _key(path) not in used.union(kept))
 
     def add(
         self, key: str, kind: str, entries: Iterable[Entry], facts: Mapping[str, Any] | None = None
@@ -68,6 +84,10 @@ class LayerCache:
 
     def _description(self, key: str) -> Path:
         return self.folder / f"{key}.json"
+
+
+def _key(path: Path) -> str:
+    return path.name if path.name.startswith(".") else path.name.partition(".")[0]
 
 
 def _keep(path: Path, parts: Iterable[bytes]) -> Blob:

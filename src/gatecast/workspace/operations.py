@@ -107,7 +107,8 @@ class Operations:
     def launch(self, identity: str) -> Operation:
         """Start the worker of an operation that `insert` has added, perhaps with other rows."""
         operation = self.get(identity)
-        command = [sys.executable, "-m", WORKER, str(self._store.folder), identity]
+        # -P: what lies in the current folder is not taken for a module.
+        command = [sys.executable, "-P", "-m", WORKER, str(self._store.folder), identity]
         try:
             with operation.log.open("ab") as log:
                 worker = Background(command, log)

@@ -112,3 +112,6 @@ BLOBS_IN_USE = (
     "SELECT digest FROM model_files",
     "SELECT digest FROM image_blobs",
 )
+
+OPERATIONS_IN_USE = "SELECT operation FROM images"
+"""Ids of the operations that rows refer to: their logs are those of what they made."""

@@ -2,10 +2,13 @@
 
 import os
 import uuid
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from gatecast.errors import WorkspaceError
 
 from .labels import checked_name
 from .models import Models
@@ -16,7 +19,10 @@ if TYPE_CHECKING:
     from .computes import Computes
     from .conversions import Conversions
     from .images import Images
+    from .pruning import Pruned
     from .services import Services
+
+MOST_DAYS = 36500
 
 
 class Workspace:
@@ -94,6 +100,26 @@ class Workspace:
     def subscription_id(self) -> str:
         """A word for who pays; by default a new UUID."""
         return self.store.settings["subscription_id"]
+
+    def prune(self, days: float = 30.0, dry_run: bool = False) -> "Pruned":
+        """Remove what has not been needed for so many days; with `dry_run` only tell it.
+
+        That is operations that have ended, unless an image is what they made; the logs of what is not in the
+        workspace; and layers in the user's cache that no image was made with since, except those that the
+        next one would take. Models, images and services stay.
+
+        Raises
+        ------
+        WorkspaceError
+            `days` is negative.
+        """
+        if not 0 <= days <= MOST_DAYS:
+            raise WorkspaceError(f"Days must be from 0 to {MOST_DAYS}, not {days}")
+        before = datetime.now(UTC) - timedelta(days=days)
+        pruned: Pruned = import_module("gatecast.workspace.pruning").prune(
+            self.store, self.operations, before, dry_run
+        )
+        return pruned
 
     @cached_property
     def conversions(self) -> "Conversions":
