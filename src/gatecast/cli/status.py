@@ -21,8 +21,11 @@ def command(workspace: Workspace, json_: bool) -> None:
     if json_:
         print_json(_document(workspace))
         return
+    tables = _tables(workspace)
     print_text(f"Workspace {workspace.name} in {workspace.folder}")
-    for columns, rows in _tables(workspace):
+    if supervisor := workspace.services.supervisor():
+        print_text(f"Supervisor: process {supervisor.process.pid}, Gatecast {supervisor.version}")
+    for columns, rows in tables:
         if rows:
             print_text("")
             print_table(columns, rows)
@@ -66,12 +69,15 @@ def _tables(workspace: Workspace) -> list[Table]:
 
 
 def _document(workspace: Workspace) -> dict[str, Any]:
+    services = workspace.services.list()
+    supervisor = workspace.services.supervisor()
     return {
         "workspace": {"name": workspace.name, "folder": str(workspace.folder)},
         "models": [records.plain(model, id=model.id) for model in workspace.models.list()],
         "operations": [records.plain(operation) for operation in workspace.operations.list()],
         "images": [records.plain(image, id=image.id) for image in workspace.images.list()],
         "computes": [records.plain(found) for found in workspace.computes.list()],
-        "services": [records.plain(found) for found in workspace.services.list()],
+        "services": [records.plain(found) for found in services],
         "replicas": [records.plain(replica) for replica in workspace.services.replicas()],
+        "supervisor": None if supervisor is None else records.plain(supervisor),
     }

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 QUICK_S = 10.0
 """A replica that ends within so many seconds after it was ready has died quickly."""
 
+SILENT_DOOR = "The front door does not answer yet"
+
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 45.0
 LOG_BYTES, LOG_KEPT, LOGS_KEPT = 4 << 20, 1 << 20, 10
@@ -134,6 +136,8 @@ class ServiceKeeper:
         state = judged(before, complete, len(ready), record.deaths)
         if record.unschedulable and not ready:
             state = ServiceState.UNSCHEDULABLE
+        if not (answers or problem):
+            problem = SILENT_DOOR if len(ready) == service["replicas"] else ""
         reason = "" if complete else _reason(service, len(ready), record.trouble or problem)
         if (state, reason) == (before, service["reason"]):
             return

@@ -169,6 +169,10 @@ class Services:
         with self._store.reading() as database:
             return read_replicas(self._store, database, service.name if service else None)
 
+    def supervisor(self) -> supervision.Running | None:
+        """Return the process that keeps the services running; None if there is none, or it just starts."""
+        return supervision.running(self._store)
+
     def update(
         self,
         service: Service,

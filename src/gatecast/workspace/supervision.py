@@ -1,11 +1,16 @@
 """Whether a workspace's supervisor runs, and how it is started: one for each workspace, by a lock."""
 
+import contextlib
 import fcntl
 import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+
+from gatecast import __version__
 
 from .launching import Launcher, bound_log, command_lines, send
 from .process import Background, Process
@@ -14,9 +19,18 @@ from .store import Store
 MODULE = "gatecast.workspace.supervisor"
 LOG_BYTES, LOG_KEPT = 4 << 20, 1 << 20
 _TRIES = 10
+_PATIENCE_S = 5.0
 
 _started: list[tuple[Path, Background]] = []
 """Those that this process has started, with their folders, so that it can take note of their end."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A supervisor that runs, and the version of Gatecast that it is of."""
+
+    process: Process
+    version: str
 
 
 class Lock:
@@ -31,6 +45,8 @@ class Lock:
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         if _locked(handle):
             self._handle = handle
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{Process.current()} {__version__}\n".encode(), 0)
         else:
             os.close(handle)
         return self._handle is not None
@@ -65,10 +81,26 @@ def is_running(store: Store) -> bool:
     return False
 
 
+def running(store: Store) -> Running | None:
+    """Return the supervisor that runs, None if there is none, or it has not yet said which it is."""
+    if not is_running(store):
+        return None
+    process, _, version = _lock(store).read_text(encoding="utf-8", errors="replace").strip().partition(" ")
+    found = Process.from_text(process)
+    return Running(found, version) if found else None
+
+
 def ensure(store: Store) -> None:
-    """Start a supervisor if none runs; of several that start at once, one stays."""
+    """Start a supervisor if none runs; of several that start at once, one stays.
+
+    One that is of another Gatecast than the installed one, from before an upgrade, is ended first: what it
+    keeps goes on.
+    """
     _forget_ended()
-    if any(folder == store.folder for folder, _ in _started) or is_running(store):
+    if is_running(store):
+        if not _ended_for_another(store):
+            return
+    elif any(folder == store.folder for folder, _ in _started):
         return
     log = store.log("supervisor", "supervisor")
     bound_log(log, LOG_BYTES, LOG_KEPT)
@@ -76,6 +108,26 @@ def ensure(store: Store) -> None:
         command = [sys.executable, "-P", "-m", MODULE, str(store.folder)]
         child = Background(command, output, store.root)
     _started.append((store.folder, child))
+
+
+def _ended_for_another(store: Store) -> bool:
+    """End a supervisor of another version; return whether that was done."""
+    found = running(store)
+    if found is None or found.version == __version__ or _installed() != __version__:
+        return False
+    with contextlib.suppress(PermissionError):
+        send(found.process, signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE_S
+    while found.process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.02)
+        _forget_ended()
+    return not is_running(store)
+
+
+def _installed() -> str:
+    """Return the version of Gatecast that a new process would be of; this one may be older."""
+    version: str = import_module("importlib.metadata").version("gatecast")
+    return version
 
 
 def supervisors(store: Store) -> list[Process]:

@@ -1,10 +1,13 @@
 """`gatecast compute`, `service` and `status`: what they print, without processes."""
 
 import json
+import os
 
 import pytest
 
+from gatecast import __version__
 from gatecast.cli import main
+from gatecast.workspace import supervision
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +129,16 @@ def test_what_does_not_fit_is_an_error_with_a_table(run):
     ]
 
 
+def test_the_status_names_the_supervisor(run, ws):
+    lock = supervision.Lock(ws.store)
+    assert lock.take()
+    line = f"Supervisor: process {os.getpid()}, Gatecast {__version__}"
+    assert run("status")[1].splitlines()[1] == line
+    supervisor = json.loads(run("status", "--json")[1])["supervisor"]
+    assert (supervisor["process"]["pid"], supervisor["version"]) == (os.getpid(), __version__)
+    lock.give_back()
+
+
 def test_services_are_listed_and_shown(run, ws):
     assert run("service", "list") == (0, "", "No services\n")
     ws.services.deploy("one", "small", "here", replicas=2, tags={"a": "b"})
@@ -181,6 +194,7 @@ def test_the_status_shows_everything(run, ws):
         next(word for word in row if word in ("net:1", "one")) for row in (table(out)[2], table(out)[-1])
     ]
     document = json.loads(run("status", "--json")[1])
+    assert document.pop("supervisor") is None
     assert {key: len(value) for key, value in document.items()} == {
         **{"workspace": 2, "models": 1, "operations": 2, "images": 2, "computes": 1},
         **{"services": 1, "replicas": 0},

@@ -98,6 +98,9 @@ def test_a_service_is_not_healthy_before_its_front_door_answers(kept):
     assert kept.service().reason == "1 of 1 replicas ready. Front door ended: no port"
     kept.step()
     assert kept.service().state is ServiceState.HEALTHY
+    kept.step(answers=False)
+    assert kept.service().state is ServiceState.UNHEALTHY
+    assert kept.service().reason == "1 of 1 replicas ready. The front door does not answer yet"
 
 
 def test_a_replica_that_dies_is_replaced(kept):

@@ -1,11 +1,13 @@
 """The lock of the supervisor, and processes that are started and found; here they run no service."""
 
 import signal
+import subprocess
 import sys
 import time
 
 import pytest
 
+from gatecast import __version__
 from gatecast.workspace import Workspace, launching, supervision
 from gatecast.workspace.launching import Launcher, bound_log, last_lines, send
 from gatecast.workspace.process import Background, Process
@@ -142,3 +144,60 @@ def test_a_log_is_cut_to_its_last_lines_and_written_on(tmp_path):
     lines = log.read_text().splitlines()
     assert lines == [f"line {number:03}" for number in range(89, 100)] + ["new"]
     bound_log(tmp_path / "none", 0, 0)
+
+
+def lock_text(store):
+    return (store.run / "supervisor.lock").read_text()
+
+
+def test_who_has_the_lock_says_which_it_is(store):
+    lock = supervision.Lock(store)
+    assert supervision.running(store) is None
+    (store.run / "supervisor.lock").write_text("something longer that stood there before, and goes")
+    assert lock.take()
+    assert lock_text(store) == f"{Process.current()} {__version__}\n"
+    assert supervision.running(store) == supervision.Running(Process.current(), __version__)
+    (store.run / "supervisor.lock").write_text("")  # it has just taken it
+    assert supervision.running(store) is None
+    lock.give_back()
+
+
+@pytest.fixture
+def older(store):
+    """A supervisor of another version: a process that has the lock, and ends by SIGTERM."""
+    script = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from gatecast.workspace import supervision\nfrom gatecast.workspace.store import Store\n"
+        "supervision.__version__ = '0.0.1'\nlock = supervision.Lock(Store(Path(sys.argv[1])))\n"
+        "assert lock.take()\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(store.folder)]) as child:
+        eventually(lambda: supervision.running(store))
+        yield child
+        child.kill()
+    supervision.kill_all(store)
+
+
+def test_a_supervisor_of_another_version_is_replaced(store, older):
+    assert supervision.running(store).version == "0.0.1"
+    supervision.ensure(store)
+    assert older.wait(10) == -signal.SIGTERM
+    eventually(lambda: supervision.supervisors(store))
+    log = store.log("supervisor", "supervisor")
+    eventually(lambda: f"Supervisor of workspace demo, Gatecast {__version__}" in log.read_text())
+
+
+def test_a_process_that_is_older_than_what_is_installed_replaces_none(store, older, monkeypatch):
+    monkeypatch.setattr(supervision, "_installed", lambda: "0.0.1")
+    supervision.ensure(store)
+    assert older.poll() is None
+    assert supervision.supervisors(store) == []
+
+
+def test_a_supervisor_that_does_not_end_is_left(store, older, monkeypatch):
+    monkeypatch.setattr(supervision, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(supervision, "send", lambda *_: None)
+    supervision.ensure(store)
+    assert older.poll() is None
+    assert supervision.supervisors(store) == []
+    monkeypatch.undo()
