@@ -200,6 +200,9 @@ def test_the_artifact_comes_out_as_it_went_in(shop, artifact):
     made_at = file.stat().st_mtime_ns
     assert shop.images.artifact(shop.images.find("compiled")) == file
     assert file.stat().st_mtime_ns == made_at
+    file.chmod(0o644)
+    file.write_bytes(b"changed")
+    assert shop.images.artifact(shop.images.find("compiled")).read_bytes() == artifact.read_bytes()
     assert Artifact.load(shop.images.artifact(shop.images.find("fashion"))).target == "software"
 
 

@@ -69,7 +69,7 @@ class FrontDoorKeeper:
         self._failures = 0
         self._next_start = 0.0
         self._started = 0.0
-        self._stopping_since: float | None = None
+        self._stopping: tuple[Process, float] | None = None
         self.problem = ""
 
     @property
@@ -90,6 +90,8 @@ class FrontDoorKeeper:
         row = self._row()
         process = Process.from_text(row["process"]) if row else None
         if process is not None and self._launcher.end(process) is None:
+            if self._is_stopping(process):
+                return False
             return bool(row and row["ready"]) or self._is_ready(process)
         if process is not None:
             self._note_end(process, bool(row and row["ready"]))
@@ -104,20 +106,24 @@ class FrontDoorKeeper:
         process = Process.from_text(row["process"]) if row else None
         if process is not None and self._launcher.end(process) is None:
             now = time.monotonic()
-            if self._stopping_since is None:
-                self._stopping_since = now
+            if self._stopping is None or not self._is_stopping(process):
+                self._stopping = (process, now)
                 send(process, signal.SIGTERM)
-            elif now - self._stopping_since > STOP_TIMEOUT_S:
+            elif now - self._stopping[1] > STOP_TIMEOUT_S:
                 send(process, signal.SIGKILL)
             return False
         if row:
             self._launcher.forget(FRONT_DOOR, process)
             with self._store.transaction() as database:
                 database.execute("DELETE FROM front_door")
-        self._stopping_since = None
+        self._stopping = None
         self._routes.unlink(missing_ok=True)
         self._written = None
         return True
+
+    def _is_stopping(self, process: Process) -> bool:
+        """Whether this very process was told to end: one that was started since was not."""
+        return self._stopping is not None and self._stopping[0] == process
 
     def bound_log(self) -> None:
         """Keep its log small."""

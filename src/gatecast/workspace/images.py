@@ -232,7 +232,7 @@ class Images:
         write_whole(Path(path), tar_parts(entries), "Image")
 
     def artifact(self, image: Image) -> Path:
-        """Return the artifact in an image as a file, read-only; it is unpacked once.
+        """Return the artifact in an image as a file, read-only; it is unpacked once, and again if it changed.
 
         Raises
         ------
@@ -244,10 +244,11 @@ class Images:
         digest, _ = self._parts(image)["model"]
         name = image.models[0].partition(":")[0]
         target = self._store.run / "artifacts" / digest.removeprefix("sha256:") / f"{name}.gcast"
-        if not target.exists():
+        wanted = image.labels[ARTIFACT_DIGEST]
+        if not target.is_file() or digest_of(target) != wanted:
             source = self._checked(digest)
             with self._store.blobs.scratch() as scratch:
-                unpack_artifact(source, scratch / target.name, image.labels[ARTIFACT_DIGEST])
+                unpack_artifact(source, scratch / target.name, wanted)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (scratch / target.name).replace(target)
         return target

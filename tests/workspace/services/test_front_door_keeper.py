@@ -158,3 +158,28 @@ def test_it_ends_in_order(ws, launcher, keeper, monkeypatch):
     assert row(ws) is None
     assert not (ws.store.run / "routes.json").exists()
     assert keeper.end()
+
+
+def test_one_that_is_ending_when_a_service_comes_is_followed_by_another(ws, launcher, keeper, monkeypatch):
+    sent = []
+    monkeypatch.setattr(
+        front_door_keeper, "send", lambda process, number: sent.append((process, number.name))
+    )
+    keeper.keep([CATS])
+    launcher.answering[FRONT_DOOR] = Ports(4000, 4001)
+    assert keeper.keep([CATS])
+    first = launcher.processes[FRONT_DOOR]
+    assert not keeper.end()
+    assert not keeper.keep([CATS])  # it runs still, but answers no new call
+    assert launcher.processes[FRONT_DOOR] == first
+    launcher.finish(FRONT_DOOR)
+    assert not keeper.keep([CATS])
+    second = launcher.processes[FRONT_DOOR]
+    assert second != first
+    launcher.answering[FRONT_DOOR] = Ports(4000, 4001)
+    assert keeper.keep([CATS])
+    assert not keeper.end()
+    assert sent == [(first, "SIGTERM"), (second, "SIGTERM")]
+    launcher.finish(FRONT_DOOR)
+    assert keeper.end()
+    assert row(ws) is None
