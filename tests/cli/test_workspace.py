@@ -56,6 +56,9 @@ def test_workspace_create_and_show(run, tmp_path):
         "resource_group": "local",
         "location": "eastus",
         "models": "0, in 0 versions",
+        "images": "0",
+        "computes": "0",
+        "services": "0",
         "operations": "0",
         "bytes": "0 B",
     }
@@ -76,6 +79,9 @@ def test_workspace_as_json(run, tmp_path):
             "location": "local",
             "subscription_id": "s",
             "models": 0,
+            "images": 0,
+            "computes": 0,
+            "services": 0,
             "operations": 0,
             "bytes": 0,
         }

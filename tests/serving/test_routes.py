@@ -5,7 +5,7 @@ import pytest
 
 from gatecast.errors import FileError
 from gatecast.serving.refusal import RefusalError
-from gatecast.serving.routes import ReplicaAddress, Route, Routes, read_routes
+from gatecast.serving.routes import HOW_TO_NAME, ReplicaAddress, Route, Routes, read_routes
 
 CATS = Route("cats", ("resnet50", "shared"), (ReplicaAddress("127.0.0.1:1", "127.0.0.1:2"),))
 DOGS = Route("dogs", ("vgg16", "shared"))
@@ -15,6 +15,7 @@ BOTH = Routes({"cats": CATS, "dogs": DOGS})
 def refused(routes, header, model):
     with pytest.raises(RefusalError) as error:
         routes.find(header, model)
+    assert error.value.hint == HOW_TO_NAME
     return error.value.code.name, str(error.value)
 
 

@@ -10,6 +10,9 @@ from gatecast.workspace import Workspace
 from . import compute, options, records, service
 from .terminal import print_json, print_table, print_text, size
 
+LATEST = 10
+"""Operations that are shown."""
+
 Table = tuple[Sequence[str], Sequence[Sequence[object]]]
 
 
@@ -29,10 +32,13 @@ def command(workspace: Workspace, json_: bool) -> None:
         if rows:
             print_text("")
             print_table(columns, rows)
+    if (older := len(workspace.operations.list()) - LATEST) > 0:
+        print_text(f"\nOlder operations: {older}; `gatecast operation list` shows them")
 
 
 def _tables(workspace: Workspace) -> list[Table]:
     services = workspace.services.list()
+    operations = workspace.operations.list()
     return [
         (
             ("model", "created", ">size", "tags"),
@@ -45,7 +51,7 @@ def _tables(workspace: Workspace) -> list[Table]:
             ("operation", "kind", "of", "state", "result"),
             [
                 (operation.id[:8], operation.kind, operation.subject, operation.state, operation.result or "")
-                for operation in workspace.operations.list()
+                for operation in operations[:LATEST]
             ],
         ),
         (

@@ -104,6 +104,9 @@ def _summary(workspace: Workspace) -> dict[str, object]:
         "location": workspace.location,
         "subscription_id": workspace.subscription_id,
         "models": len(workspace.models.list(latest=True)),
+        "images": len(workspace.images.list()),
+        "computes": len(workspace.computes.list()),
+        "services": len(workspace.services.list()),
         "operations": len(workspace.operations.list()),
         "bytes": workspace.store.blobs.size(),
     }

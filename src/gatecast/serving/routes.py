@@ -11,6 +11,8 @@ from gatecast.serving.refusal import Code, RefusalError
 
 VERSION = 1
 ROUTE_PREFIX = "/api/v1/service/"
+HOW_TO_NAME = "Name a service as the model (--model_name), or in the header x-ms-aml-grpc-service-route."
+"""The hint of what does not say, or says wrongly, which service it is for."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,15 @@ class Routes:
         """
         if named := (header or "").removeprefix(ROUTE_PREFIX).strip("/"):
             if named not in self.services:
-                raise RefusalError(Code.NOT_FOUND, f"Service {named} is not known; {self._there_are()}")
+                raise RefusalError(
+                    Code.NOT_FOUND, f"Service {named} is not known; {self._there_are()}", HOW_TO_NAME
+                )
             return self.services[named]
         if model:
             return self._of_model(model)
         if len(self.services) != 1:
             code = Code.INVALID_ARGUMENT if self.services else Code.NOT_FOUND
-            raise RefusalError(code, f"ModelSpec has no name specified; {self._there_are()}")
+            raise RefusalError(code, f"ModelSpec has no name specified; {self._there_are()}", HOW_TO_NAME)
         return next(iter(self.services.values()))
 
     def _of_model(self, model: str) -> Route:
@@ -82,12 +86,16 @@ class Routes:
         found = [route for route in self.services.values() if model in route.models]
         if not found:
             raise RefusalError(
-                Code.NOT_FOUND, f"Servable not found for request: Latest({model}); {self._there_are()}"
+                Code.NOT_FOUND,
+                f"Servable not found for request: Latest({model}); {self._there_are()}",
+                HOW_TO_NAME,
             )
         if len(found) > 1:
             names = ", ".join(sorted(route.service for route in found))
             raise RefusalError(
-                Code.INVALID_ARGUMENT, f"Model {model} is served by several services; name one of {names}"
+                Code.INVALID_ARGUMENT,
+                f"Model {model} is served by several services; name one of {names}",
+                HOW_TO_NAME,
             )
         return found[0]
 

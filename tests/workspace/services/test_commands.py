@@ -7,7 +7,7 @@ import pytest
 
 from gatecast import __version__
 from gatecast.cli import main
-from gatecast.workspace import supervision
+from gatecast.workspace import operations, supervision
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +127,16 @@ def test_what_does_not_fit_is_an_error_with_a_table(run):
         "  asked for by one      5         151 MiB",
         "hint: Delete a service, ask for fewer replicas, or make a compute with more nodes.",
     ]
+
+
+def test_the_status_shows_the_latest_operations_and_counts_the_rest(run, ws):
+    with ws.store.transaction() as database:
+        for number in range(9):
+            operations.insert(database, "convert", f"net:{number}", {})
+    lines = run("status")[1].splitlines()
+    assert sum(" convert " in line for line in lines) == 9
+    assert sum(" image " in line for line in lines) == 2  # one of two operations, and the head of the images
+    assert lines[-1] == "Older operations: 1; `gatecast operation list` shows them"
 
 
 def test_the_status_names_the_supervisor(run, ws):
