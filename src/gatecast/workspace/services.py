@@ -24,10 +24,11 @@ from .labels import Filter, has_labels, split_id
 from .models import Models
 from .notes import Changes, Notes, changed_notes, first_notes
 from .planning import ReplicaState, ServiceState
-from .replicas import Replica, read_replicas
+from .replicas import Replica, read_replicas, set_stopping
 from .store import Store, now, to_json, to_time
 from .waiting import look_until
 
+LOST = "Replicas have ended; they are started again"
 VERSION_LABEL = "io.gatecast.version"
 MOST_REPLICAS = 1024
 MOST_THREADS = 1024
@@ -261,7 +262,24 @@ class Services:
         with self._store.reading() as database:
             is_needed = database.execute("SELECT 1 FROM services LIMIT 1").fetchone() is not None
         if is_needed:
-            supervision.ensure(self._store)
+            supervision.ensure(self._store, self._note_lost)
+
+    def _note_lost(self) -> None:
+        """Note replicas that have ended while nobody looked after them, as after a restart of the machine."""
+        with self._store.transaction() as database:
+            lost = [
+                replica
+                for replica in read_replicas(self._store, database)
+                if replica.process and not replica.process.is_alive()
+            ]
+            set_stopping(database, [replica.id for replica in lost])
+            database.executemany(
+                "UPDATE services SET state = ?, reason = ? WHERE name = ? AND state = ?",
+                [
+                    (ServiceState.UNHEALTHY, LOST, name, ServiceState.HEALTHY)
+                    for name in {replica.service for replica in lost}
+                ],
+            )
 
     def _checked_image(self, image: Image | str) -> Image:
         image = self._images.find(image if isinstance(image, str) else image.id)

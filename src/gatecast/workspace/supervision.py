@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -90,8 +91,8 @@ def running(store: Store) -> Running | None:
     return Running(found, version) if found else None
 
 
-def ensure(store: Store) -> None:
-    """Start a supervisor if none runs; of several that start at once, one stays.
+def ensure(store: Store, before: Callable[[], None] | None = None) -> None:
+    """Start a supervisor if none runs, and call `before` first; of several that start at once, one stays.
 
     One that is of another Gatecast than the installed one, from before an upgrade, is ended first: what it
     keeps goes on.
@@ -102,6 +103,8 @@ def ensure(store: Store) -> None:
             return
     elif any(folder == store.folder for folder, _ in _started):
         return
+    if before is not None:
+        before()
     log = store.log("supervisor", "supervisor")
     bound_log(log, LOG_BYTES, LOG_KEPT)
     with log.open("ab") as output:

@@ -62,7 +62,7 @@ def launcher():
 @pytest.fixture
 def unsupervised(monkeypatch):
     """No supervisor is started."""
-    monkeypatch.setattr(supervision, "ensure", lambda store: None)
+    monkeypatch.setattr(supervision, "ensure", lambda store, before: None)
 
 
 @pytest.fixture(scope="session")

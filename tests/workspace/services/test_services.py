@@ -4,7 +4,8 @@ import pytest
 
 from gatecast import __version__
 from gatecast.errors import ConflictError, NotFoundError, WorkspaceError
-from gatecast.workspace import ServiceState
+from gatecast.workspace import ServiceState, replicas, supervision
+from gatecast.workspace.process import Process
 
 
 @pytest.fixture(autouse=True)
@@ -191,3 +192,28 @@ def test_logs_are_the_last_lines_of_the_service_and_its_replicas(ws):
         "--- events ---\nstarted\nhealthy\n--- replica 2 ---\na\nb\n--- replica 10 ---\nc\nd\n"
     )
     assert ws.services.logs(service, 3) == "--- replica 2 ---\nb\n--- replica 10 ---\nc\nd\n"
+
+
+def test_what_ended_while_nobody_looked_is_not_healthy(ws, monkeypatch):
+    """As after a restart of the machine: the first look starts a supervisor and does not believe the rows."""
+    gone, here = Process(10**7, 1), Process.current()
+    for name, processes in (("lost", (gone, here)), ("well", (here,)), ("new", (None,))):
+        service = ws.services.deploy(name, "small", "here", replicas=len(processes))
+        with ws.store.transaction() as database:
+            row = database.execute("SELECT * FROM services WHERE name = ?", (service.name,)).fetchone()
+            for node, process in enumerate(processes):
+                identity = replicas.insert(database, row, node)
+                if process:
+                    replicas.set_process(database, identity, process)
+                    replicas.set_ready(database, identity, "127.0.0.1:1", "127.0.0.1:2")
+            database.execute("UPDATE services SET state = 'Healthy' WHERE name = ?", (service.name,))
+    monkeypatch.setattr(supervision, "ensure", lambda store, before: before())
+    found = {service.name: (service.state, service.ready, service.reason) for service in ws.services.list()}
+    assert found == {
+        "lost": (ServiceState.UNHEALTHY, 1, "Replicas have ended; they are started again"),
+        "new": (ServiceState.HEALTHY, 0, ""),
+        "well": (ServiceState.HEALTHY, 1, ""),
+    }
+    assert [str(replica.state) for replica in ws.services.replicas()] == [
+        *("Stopping", "Ready", "Ready", "Starting")
+    ]
