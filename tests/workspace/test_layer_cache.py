@@ -1,6 +1,9 @@
 import errno
 import json
+import os
+import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -46,6 +49,19 @@ def test_a_description_of_another_form_is_not_taken(change, cache):
     cache.add("key", "base", ENTRIES)
     (cache.folder / "key.json").write_text(json.dumps(change))
     assert cache.get("key") is None
+
+
+def test_what_is_unused_is_old_and_not_kept_and_never_younger_than_an_hour(cache):
+    for key in ("kept", "new", "old"):
+        cache.add(key, "base", ENTRIES)
+    for path in cache.folder.glob("*old*"):
+        os.utime(path, (time.time() - 3700,) * 2)
+    now = datetime.now(UTC)
+    assert [path.name for path in cache.unused(now, ["kept"])] == ["old.json", "old.tar.gz"]
+    assert cache.unused(now, ["kept", "old"]) == []
+    assert cache.unused(now - timedelta(hours=2), []) == []
+    assert cache.get("old") is not None  # it is taken now
+    assert cache.unused(now, []) == []
 
 
 def test_a_layer_that_fails_leaves_nothing(cache):

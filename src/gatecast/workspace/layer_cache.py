@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,10 @@ class LayerCache:
     def unused(self, before: datetime, kept: Collection[str]) -> list[Path]:
         """Return the files of layers that were neither made nor taken since a time, but for those of `kept`.
 
-        What a process that died has left unfinished is among them.
+        What a process that died has left unfinished is among them. What is younger than an hour never is: a
+        build may be about to take it.
         """
+        before = min(before, datetime.now(UTC) - timedelta(hours=1))
         files = {path: path.stat().st_mtime for path in self.folder.glob("*") if path.is_file()}
         used = {_key(path) for path, time in files.items() if time >= before.timestamp()}
         return sorted(path for path in files if _key(path) not in used.union(kept))
