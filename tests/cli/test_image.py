@@ -124,6 +124,13 @@ def test_show_has_digest_and_labels(run):
     assert shown["digest"] in out
 
 
+def test_where_an_image_goes_must_exist_before_it_is_made(run, tmp_path):
+    status, out, err = run("create", "lost", "--model", "m", "-o", tmp_path / "no/x.tar")
+    assert (status, out) == (1, "")
+    assert err.startswith(f"error: Folder {tmp_path}/no must exist, to write the image to\n")
+    assert "must be one of the workspace, not lost" in run("show", "lost")[2]
+
+
 def test_tags_are_changed(run):
     assert run("tag", "demo", "new=1", "--remove", "use")[2] == "demo:1 has tags: new=1\n"
     assert run("tag", "demo", "use=test", "--remove", "new", "--description", "x")[0] == 0

@@ -45,8 +45,9 @@ def test_by_default_it_is_called_as_its_folder(tmp_path):
 
 
 def test_a_wrong_name_makes_no_workspace(tmp_path):
-    with pytest.raises(WorkspaceError, match="^Name of a workspace must be .* not 'my demo'$"):
+    with pytest.raises(WorkspaceError, match="^Name of a workspace must be .* not 'my demo'$") as error:
         Workspace.create(tmp_path / "my demo")
+    assert error.value.hint == "Name it yourself: `--name NAME`; the folder may be called anything."
     assert os.listdir(tmp_path) == []
     assert Workspace.create(tmp_path / "my demo", name="demo").name == "demo"
 

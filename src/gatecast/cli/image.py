@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from gatecast.errors import FileError
 from gatecast.workspace import Image, Operation, Workspace, build_base, find_base
 
 from . import options, records
@@ -66,6 +67,8 @@ def create(
     """
     if no_wait and output:
         raise click.UsageError("Option -o must not be given with --no-wait: the image is not made yet.")
+    if output and not output.absolute().parent.is_dir():
+        raise FileError(f"Folder {output.parent} must exist, to write the image to", hint="Make it first.")
     image, operation = workspace.images.create(name, models, **rest)
     if no_wait:
         print_json(_operation(image, operation)) if json_ else print_text(operation.id)

@@ -29,13 +29,13 @@ class Labelled(Protocol):
         """Facts that never do."""
 
 
-def checked_name(name: str, what: str) -> str:
+def checked_name(name: str, what: str, hint: str = "Choose another name.") -> str:
     """Return a name that may be used for versioned things; WorkspaceError if it may not."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise WorkspaceError(
             f"Name of {what} must be 1 to 255 letters, digits, '.', '_' or '-', the first a letter or digit, "
             f"not {name!r}",
-            hint="Choose another name.",
+            hint=hint,
         )
     return name
 

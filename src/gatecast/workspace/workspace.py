@@ -53,8 +53,11 @@ class Workspace:
             A wrong name, or the folder cannot be written.
         """
         path = Path(folder)
+        hint = "Name it yourself: `--name NAME`; the folder may be called anything."
         settings = {
-            "name": checked_name(path.absolute().resolve().name if name is None else name, "a workspace"),
+            "name": checked_name(path.absolute().resolve().name, "a workspace", hint)
+            if name is None
+            else checked_name(name, "a workspace"),
             "resource_group": checked_name(resource_group, "a resource group"),
             "location": checked_name(location, "a location"),
             "subscription_id": checked_name(subscription_id or str(uuid.uuid4()), "a subscription"),
