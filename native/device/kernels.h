@@ -10,7 +10,6 @@ constexpr int kBlock = 32;           // values that share an exponent
 constexpr int kLanes = 32;           // output channels of a panel
 constexpr int kCorrectionBytes = 4 * kLanes;
 constexpr int kPanelBytes = kLanes * kBlock + kCorrectionBytes;  // of a panel as kernels read it
-constexpr int kMostPixels = 8;       // of a kernel's tile
 
 // A view of docs/spec/isa.md §3, its address already added. Blocks are mantissas (xored with Kernels::flip) and the
 // step 2**(E - (N - 2)) as a float; a float32 map has vectors instead.

@@ -7,14 +7,6 @@ namespace {
 
 constexpr int kPixels = 4;
 
-void pack_panel(const int8_t* mantissas, const uint8_t* exponents, int bits, uint8_t* panel) {
-  for (int lane = 0; lane < kLanes; ++lane) {
-    for (int i = 0; i < kBlock; ++i) panel[(i / 4 * kLanes + lane) * 4 + i % 4] = uint8_t(mantissas[lane * kBlock + i]);
-    const float step = power_of_two(exponents[lane] - 127 - (bits - 2));
-    memcpy(panel + kLanes * kBlock + 4 * lane, &step, 4);
-  }
-}
-
 INLINE __m256i load(const uint8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 
 INLINE __m256i four(const uint8_t* from) {
@@ -131,49 +123,40 @@ INLINE void end_sums(const Convolve& c, int out_block, int pixel, const float* s
   encode_sums(v, c.end.out, c.pixel_out[pixel] + out_block);
 }
 
-template <int P>
-void convolve_tile(const Convolve& c, int out_block, int tile, int first, const uint8_t* panel) {
-  alignas(64) float sums[P][kLanes];
-  for (int p = 0; p < P; ++p) begin_pixel(c, out_block, tile * kPixels + p, sums[p]);
-  for (int tap = 0; tap < c.taps; ++tap) {
-    const Taps taps = taps_of(c, tile, kPixels, tap);
-    const uint8_t* activations[P];
-    const float* from[P];
+struct Tile {
+  template <int P>
+  static void sum(const Convolve& c, int out_block, int tile) {
+    const int first = first_block(c, out_block);
+    const uint8_t* panel = panels_of(c, out_block);
+    alignas(64) float sums[P][kLanes];
+    for (int p = 0; p < P; ++p) begin_pixel(c, out_block, tile * kPixels + p, sums[p]);
+    for (int tap = 0; tap < c.taps; ++tap) {
+      const Taps taps = taps_of(c, tile, kPixels, tap);
+      const uint8_t* activations[P];
+      const float* from[P];
+      for (int p = 0; p < P; ++p) {
+        const int64_t block = taps.blocks[p] + taps.offset + first;
+        activations[p] = c.mantissas + block * kBlock, from[p] = c.steps + block;
+      }
+      for (int i = 0; i < c.in_blocks; ++i, panel += kPanelBytes) {
+        float steps[P];
+        for (int p = 0; p < P; ++p) steps[p] = *from[p]++;
+        add_block<P>(activations, steps, panel, c.channels, sums);
+        for (int p = 0; p < P; ++p) activations[p] += kBlock;
+      }
+    }
+    const bool usual = is_usual(c, out_block);
     for (int p = 0; p < P; ++p) {
-      const int64_t block = taps.blocks[p] + taps.offset + first;
-      activations[p] = c.mantissas + block * kBlock, from[p] = c.steps + block;
-    }
-    for (int i = 0; i < c.in_blocks; ++i, panel += kPanelBytes) {
-      float steps[P];
-      for (int p = 0; p < P; ++p) steps[p] = *from[p]++;
-      add_block<P>(activations, steps, panel, c.channels, sums);
-      for (int p = 0; p < P; ++p) activations[p] += kBlock;
+      if (usual)
+        end_sums(c, out_block, tile * kPixels + p, sums[p]);
+      else
+        end_pixel<0>(c, out_block, tile * kPixels + p, sums[p]);
     }
   }
-  const bool usual = is_usual(c, out_block);
-  for (int p = 0; p < P; ++p) {
-    if (usual)
-      end_sums(c, out_block, tile * kPixels + p, sums[p]);
-    else
-      end_pixel<0>(c, out_block, tile * kPixels + p, sums[p]);
-  }
-}
-
-void convolve(const Convolve& c, int out_block, int first_tile, int last_tile) {
-  const int first = first_block(c, out_block);
-  const uint8_t* panel = c.panels + int64_t(out_block) * c.taps * c.in_blocks * kPanelBytes;
-  for (int tile = first_tile; tile < last_tile; ++tile) {
-    switch (c.pixels - tile * kPixels) {
-      case 1: convolve_tile<1>(c, out_block, tile, first, panel); break;
-      case 2: convolve_tile<2>(c, out_block, tile, first, panel); break;
-      case 3: convolve_tile<3>(c, out_block, tile, first, panel); break;
-      default: convolve_tile<4>(c, out_block, tile, first, panel);
-    }
-  }
-}
+};
 
 }  // namespace
 
 namespace gatecast {
-extern const Kernels kAvx2 = {"avx2", 0, kPixels, pack_panel, convolve, pool<0>, elementwise<0>};
+extern const Kernels kAvx2 = {"avx2", 0, kPixels, pack_lanes, convolve_by_four<Tile>, pool<0>, elementwise<0>};
 }

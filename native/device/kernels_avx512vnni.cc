@@ -121,7 +121,7 @@ void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* pa
 struct Strip {
   Strip(const Convolve& c, int out_block) : c(c), out_block(out_block) {
     const int64_t tiles = (c.pixels + kPixels - 1) / kPixels, steps = int64_t(c.taps) * c.in_blocks;
-    panel = c.panels + out_block * steps * kPanelBytes;
+    panel = panels_of(c, out_block);
     next = panel + c.ahead;
     total = int(steps * (kPanelBytes / 64));
     const int64_t within = (c.panels_end - next) / 64;

@@ -8,15 +8,6 @@ namespace {
 constexpr int kPixels = 4;
 constexpr int kQuarter = 8;  // lanes at once: two registers of sums for each pixel
 
-// [group of 4 channels][lane][4], then the steps of the lanes.
-void pack_panel(const int8_t* mantissas, const uint8_t* exponents, int bits, uint8_t* panel) {
-  for (int lane = 0; lane < kLanes; ++lane) {
-    for (int i = 0; i < kBlock; ++i) panel[(i / 4 * kLanes + lane) * 4 + i % 4] = uint8_t(mantissas[lane * kBlock + i]);
-    const float step = power_of_two(exponents[lane] - 127 - (bits - 2));
-    memcpy(panel + kLanes * kBlock + 4 * lane, &step, 4);
-  }
-}
-
 INLINE int8x16_t load(const uint8_t* from) { return vreinterpretq_s8_u8(vld1q_u8(from)); }
 
 // Adds four channels, those of `lane` in `a`, to eight lanes of a pixel.
@@ -79,29 +70,19 @@ INLINE void add_lanes(const Convolve& c, int tile, int first, const uint8_t* pan
     for (int n = 0; n < 2; ++n) vst1q_f32(kept[p] + lanes + 4 * n, sums[p][n]);
 }
 
-template <int P>
-void convolve_tile(const Convolve& c, int out_block, int tile, int first, const uint8_t* panel) {
-  alignas(64) float sums[P][kLanes];
-  for (int p = 0; p < P; ++p) begin_pixel(c, out_block, tile * kPixels + p, sums[p]);
-  for (int lanes = 0; lanes < kLanes; lanes += kQuarter) add_lanes<P>(c, tile, first, panel, lanes, sums);
-  for (int p = 0; p < P; ++p) end_pixel<0>(c, out_block, tile * kPixels + p, sums[p]);
-}
-
-void convolve(const Convolve& c, int out_block, int first_tile, int last_tile) {
-  const int first = first_block(c, out_block);
-  const uint8_t* panel = c.panels + int64_t(out_block) * c.taps * c.in_blocks * kPanelBytes;
-  for (int tile = first_tile; tile < last_tile; ++tile) {
-    switch (c.pixels - tile * kPixels) {
-      case 1: convolve_tile<1>(c, out_block, tile, first, panel); break;
-      case 2: convolve_tile<2>(c, out_block, tile, first, panel); break;
-      case 3: convolve_tile<3>(c, out_block, tile, first, panel); break;
-      default: convolve_tile<4>(c, out_block, tile, first, panel);
-    }
+struct Tile {
+  template <int P>
+  static void sum(const Convolve& c, int out_block, int tile) {
+    alignas(64) float sums[P][kLanes];
+    for (int p = 0; p < P; ++p) begin_pixel(c, out_block, tile * kPixels + p, sums[p]);
+    for (int lanes = 0; lanes < kLanes; lanes += kQuarter)
+      add_lanes<P>(c, tile, first_block(c, out_block), panels_of(c, out_block), lanes, sums);
+    for (int p = 0; p < P; ++p) end_pixel<0>(c, out_block, tile * kPixels + p, sums[p]);
   }
-}
+};
 
 }  // namespace
 
 namespace gatecast {
-extern const Kernels kNeon = {"neon", 0, kPixels, pack_panel, convolve, pool<0>, elementwise<0>};
+extern const Kernels kNeon = {"neon", 0, kPixels, pack_lanes, convolve_by_four<Tile>, pool<0>, elementwise<0>};
 }

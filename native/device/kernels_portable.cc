@@ -5,15 +5,6 @@ namespace {
 
 constexpr int kPixels = 4;
 
-// [group of 4 channels][lane][4], then the steps of the lanes.
-void pack_panel(const int8_t* mantissas, const uint8_t* exponents, int bits, uint8_t* panel) {
-  for (int lane = 0; lane < kLanes; ++lane) {
-    for (int i = 0; i < kBlock; ++i) panel[(i / 4 * kLanes + lane) * 4 + i % 4] = uint8_t(mantissas[lane * kBlock + i]);
-    const float step = power_of_two(exponents[lane] - 127 - (bits - 2));
-    memcpy(panel + kLanes * kBlock + 4 * lane, &step, 4);
-  }
-}
-
 INLINE void add_block(const uint8_t* activations, float step, const uint8_t* panel, float* sums) {
   int32_t products[kLanes] = {};
   for (int group = 0; group < kBlock / 4; ++group) {
@@ -26,28 +17,26 @@ INLINE void add_block(const uint8_t* activations, float step, const uint8_t* pan
   for (int lane = 0; lane < kLanes; ++lane) sums[lane] += float(products[lane]) * (steps[lane] * step);
 }
 
-void convolve(const Convolve& c, int out_block, int first_tile, int last_tile) {
-  const int first = first_block(c, out_block);
-  const int64_t panels = int64_t(c.taps) * c.in_blocks * kPanelBytes;
-  for (int tile = first_tile; tile < last_tile; ++tile) {
-    for (int p = 0; p < kPixels && tile * kPixels + p < c.pixels; ++p) {
-      const int pixel = tile * kPixels + p;
+struct Tile {
+  template <int P>
+  static void sum(const Convolve& c, int out_block, int tile) {
+    for (int p = 0; p < P; ++p) {
       alignas(64) float sums[kLanes];
-      begin_pixel(c, out_block, pixel, sums);
-      const uint8_t* panel = c.panels + out_block * panels;
+      begin_pixel(c, out_block, tile * kPixels + p, sums);
+      const uint8_t* panel = panels_of(c, out_block);
       for (int tap = 0; tap < c.taps; ++tap) {
         const Taps taps = taps_of(c, tile, kPixels, tap);
-        const int64_t block = taps.blocks[p] + taps.offset + first;
+        const int64_t block = taps.blocks[p] + taps.offset + first_block(c, out_block);
         for (int i = 0; i < c.in_blocks; ++i, panel += kPanelBytes)
           add_block(c.mantissas + (block + i) * kBlock, c.steps[block + i], panel, sums);
       }
-      end_pixel<0>(c, out_block, pixel, sums);
+      end_pixel<0>(c, out_block, tile * kPixels + p, sums);
     }
   }
-}
+};
 
 }  // namespace
 
 namespace gatecast {
-extern const Kernels kPortable = {"portable", 0, kPixels, pack_panel, convolve, pool<0>, elementwise<0>};
+extern const Kernels kPortable = {"portable", 0, kPixels, pack_lanes, convolve_by_four<Tile>, pool<0>, elementwise<0>};
 }

@@ -38,6 +38,15 @@ INLINE Floats load_floats(const float* from) {
   return x;
 }
 
+// g++ 12 widens bytes that come from memory one by one.
+INLINE void in_register(Bytes& x) {
+#if defined(__x86_64__) && !defined(__clang__)
+  asm("" : "+x"(x));
+#else
+  (void)x;
+#endif
+}
+
 INLINE float power_of_two(int exponent) {
   const int32_t bits = (exponent + 127) << 23;
   float x;
@@ -57,7 +66,10 @@ INLINE Values decode(const uint8_t* mantissas, float step) {
   for (int h = 0; h < kParts; ++h) {
     Bytes m;
     memcpy(&m, mantissas + kWidth * h, kWidth);
-    if (flip) m ^= int8_t(flip);
+    if (flip)
+      m ^= int8_t(flip);
+    else
+      in_register(m);
     v.part[h] = __builtin_convertvector(__builtin_convertvector(m, Ints), Floats) * step;
   }
   return v;
@@ -227,6 +239,19 @@ INLINE Taps taps_of(const Convolve& c, int tile, int tile_pixels, int tap) {
   return {c.tap_blocks + list + tap * tile_pixels, 0};
 }
 
+// [group of 4 channels][lane][4], then the steps of the lanes.
+inline void pack_lanes(const int8_t* mantissas, const uint8_t* exponents, int bits, uint8_t* panel) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    for (int i = 0; i < kBlock; ++i) panel[(i / 4 * kLanes + lane) * 4 + i % 4] = uint8_t(mantissas[lane * kBlock + i]);
+    const float step = power_of_two(exponents[lane] - 127 - (bits - 2));
+    memcpy(panel + kLanes * kBlock + 4 * lane, &step, 4);
+  }
+}
+
+INLINE const uint8_t* panels_of(const Convolve& c, int out_block) {
+  return c.panels + int64_t(out_block) * c.taps * c.in_blocks * kPanelBytes;
+}
+
 INLINE int first_block(const Convolve& c, int out_block) {
   return c.group_blocks ? out_block / c.group_blocks * c.in_blocks : 0;
 }
@@ -236,6 +261,19 @@ INLINE bool is_usual(const Convolve& c, int out_block) {
   const Epilogue& end = c.end;
   return !c.resumed && !c.suspended && end.bias && !end.scale && end.activation <= 1 && out_block != end.last_block && !end.residual.vectors &&
          !end.out.vectors;
+}
+
+// Tiles of four pixels, the last one of those that are left; `Tile::sum<P>` makes the sums of P pixels and ends them.
+template <class Tile>
+void convolve_by_four(const Convolve& c, int out_block, int first_tile, int last_tile) {
+  for (int tile = first_tile; tile < last_tile; ++tile) {
+    switch (c.pixels - tile * 4) {
+      case 1: Tile::template sum<1>(c, out_block, tile); break;
+      case 2: Tile::template sum<2>(c, out_block, tile); break;
+      case 3: Tile::template sum<3>(c, out_block, tile); break;
+      default: Tile::template sum<4>(c, out_block, tile);
+    }
+  }
 }
 
 // The end of one pixel whose sums lie in memory in the order of the channels.
