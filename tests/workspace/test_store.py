@@ -404,3 +404,40 @@ def test_one_that_has_ended_and_was_not_waited_for_is_not_alive():
     assert Path(f"/proc/{child.pid}").exists()
     assert not process.is_alive()
     child.wait()
+
+
+def names(store):
+    with store.reading() as database:
+        return [row[0] for row in database.execute("SELECT name FROM computes ORDER BY name")]
+
+
+def insert(database, name):
+    database.execute("INSERT INTO computes VALUES (?, 'local', 1, '', '{}', '{}', '', '')", (name,))
+
+
+def test_a_held_connection_is_opened_once_and_each_use_is_whole(ws, monkeypatch):
+    opened = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *given, **named: opened.append(1) or connect(*given, **named)
+    )
+    with ws.store.held():
+        with ws.store.transaction() as database:
+            insert(database, "kept")
+        with pytest.raises(ZeroDivisionError), ws.store.transaction() as database:
+            insert(database, "lost")
+            raise ZeroDivisionError
+        with pytest.raises(ConflictError), ws.store.transaction() as database:
+            insert(database, "kept")
+        assert names(ws.store) == ["kept"]
+        assert opened == [1]
+        thread = threading.Thread(target=lambda: names(ws.store))  # another thread has one of its own
+        thread.start()
+        thread.join()
+        assert opened == [1, 1]
+        with Workspace.open(ws.folder).store.transaction() as database:  # what others write is seen at once
+            insert(database, "other")
+        assert names(ws.store) == ["kept", "other"]
+    opened.clear()
+    assert names(ws.store) == ["kept", "other"]
+    assert opened == [1]

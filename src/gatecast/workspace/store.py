@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -41,6 +42,7 @@ class Store:
         self.root = folder / FOLDER
         self.run = self.root / "run"
         self.blobs = Blobs(self.root, self._blobs_in_use)
+        self._held = threading.local()
 
     @classmethod
     def create(cls, folder: Path, settings: Mapping[str, str]) -> "Store":
@@ -127,7 +129,32 @@ class Store:
         return path
 
     @contextmanager
+    def held(self) -> Iterator[None]:
+        """Use one connection for all that this thread does in the block; each use is a transaction still."""
+        with self._opened() as database:
+            self._held.database = database
+            try:
+                yield
+            finally:
+                self._held.database = None
+
+    @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
+        held: sqlite3.Connection | None = getattr(self._held, "database", None)
+        if held is None:
+            with self._opened() as database:
+                yield database
+            return
+        try:
+            try:
+                yield held
+            finally:
+                held.rollback()
+        except sqlite3.Error as error:
+            raise _explained(self.folder, error) from error
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
         path = self.root / "workspace.db"
         try:
             # As a URI, so that a workspace that was removed meanwhile is not made anew, empty.

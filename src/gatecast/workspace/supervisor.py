@@ -52,6 +52,10 @@ class Supervisor:
 
     def step(self) -> tuple[bool, bool]:
         """Look at everything once; return whether there is anything to run, and whether all is settled."""
+        with self._store.held():
+            return self._step()
+
+    def _step(self) -> tuple[bool, bool]:
         services = self._services.services()
         self._services.observe(services)
         for service in services:
