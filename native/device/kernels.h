@@ -52,6 +52,9 @@ struct Convolve {
   const uint8_t* panels;           // [output block][tap][input block][kPanelBytes]
   const uint8_t* panels_end;       // of all panels; those of the next convolution follow these
   int64_t ahead;                   // bytes from the panels in use to those that are fetched meanwhile
+  int fetch_tiles;                 // by so many tiles those of an output block; the next tiles are another thread's
+  int fetch_runs;                  // or the output blocks are shared by so many threads, or by one
+  int64_t panel_bytes, next_run;   // of all output blocks; of a thread's run of the next convolution's, 0 if it has all
   const float* resumed;            // partial sums [pixel][output block][32]; or null
   float* suspended;
   Epilogue end;

@@ -79,22 +79,39 @@ struct Ahead {
   }
 };
 
+// Adds the blocks of one tap, the first of them `base` after those that `at` holds.
+template <int P, int G>
+INLINE void add_blocks(const Convolve& c, int64_t base, int64_t (&at)[P], const uint8_t*& panel, Ahead& ahead,
+                       __m512 (&sums)[P][2]) {
+  const uint8_t* mantissas = c.mantissas + base * kBlock;
+  const uint8_t* steps = reinterpret_cast<const uint8_t*>(c.steps + base);
+  for (int i = 0; i < c.in_blocks; ++i, mantissas += kBlock, steps += 4, panel += kPanelBytes) {
+    ahead.step();
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) asm("" : "+r"(at[p]));  // one register for both planes, not two
+    add_block<P, G>(mantissas, steps, at, panel, sums);
+  }
+}
+
+template <int P>
+INLINE void place(const int32_t* blocks, int64_t (&at)[P]) {
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) at[p] = 4 * int64_t(blocks[p]);
+}
+
 template <int P, int G>
 INLINE void add_taps(const Convolve& c, int tile, int first, const uint8_t* panel, Ahead ahead,
                      __m512 (&sums)[P][2]) {
-  for (int tap = 0; tap < c.taps; ++tap) {
-    const Taps taps = taps_of(c, tile, kPixels, tap);
-    const int64_t base = taps.offset + first;
-    const uint8_t* mantissas = c.mantissas + base * kBlock;
-    const uint8_t* steps = reinterpret_cast<const uint8_t*>(c.steps + base);
-    int64_t at[P];
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) at[p] = 4 * int64_t(taps.blocks[p]);
-    for (int i = 0; i < c.in_blocks; ++i, mantissas += kBlock, steps += 4, panel += kPanelBytes) {
-      ahead.step();
-#pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) asm("" : "+r"(at[p]));  // one register for both planes, not two
-      add_block<P, G>(mantissas, steps, at, panel, sums);
+  int64_t at[P];
+  const int32_t list = c.tile_blocks[tile];
+  if (list < 0) {
+    place(c.pixel_in + tile * kPixels, at);
+    for (int tap = 0; tap < c.taps; ++tap)
+      add_blocks<P, G>(c, first + c.tap_offsets[tap], at, panel, ahead, sums);
+  } else {
+    for (int tap = 0; tap < c.taps; ++tap) {
+      place(c.tap_blocks + list + tap * kPixels, at);
+      add_blocks<P, G>(c, first, at, panel, ahead, sums);
     }
   }
 }
@@ -119,24 +136,33 @@ void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* pa
 
 // The panels of one output block, and those that its tiles fetch for later: each tile its share of as many.
 struct Strip {
-  Strip(const Convolve& c, int out_block) : c(c), out_block(out_block) {
-    const int64_t tiles = (c.pixels + kPixels - 1) / kPixels, steps = int64_t(c.taps) * c.in_blocks;
+  Strip(const Convolve& c, int out_block, int first_tile) : c(c), out_block(out_block) {
+    const int64_t steps = int64_t(c.taps) * c.in_blocks;
     panel = panels_of(c, out_block);
     next = panel + c.ahead;
+    if (c.fetch_runs > 1) skip_others();
     total = int(steps * (kPanelBytes / 64));
     const int64_t within = (c.panels_end - next) / 64;
     if (within < total) total = within < 0 ? 0 : int(within);
-    share = int((total + tiles - 1) / tiles);
+    share = (total + c.fetch_tiles - 1) / c.fetch_tiles;
     lines = int((share + steps - 1) / steps);
+    begin = first_tile / c.fetch_tiles * c.fetch_tiles;
+  }
+
+  // After a thread's run of output blocks comes its run of the next convolution.
+  void skip_others() {
+    const int64_t run = int64_t(out_block) * c.fetch_runs / c.out_blocks;
+    const int64_t beyond = next - (c.panels + (run + 1) * c.panel_bytes / c.fetch_runs);
+    if (beyond >= 0) next = c.panels + c.panel_bytes + run * c.next_run + beyond;
   }
 
   INLINE Ahead ahead(int tile) const {
-    const int64_t done = int64_t(tile) * share, left = total - done;
+    const int64_t done = int64_t(tile - begin) * share, left = total - done;
     return {next + done * 64, lines, int(left < share ? left : share)};
   }
 
   const Convolve& c;
-  int out_block, total, share, lines;
+  int out_block, total, share, lines, begin;
   const uint8_t *panel, *next;
 };
 
@@ -174,7 +200,7 @@ void convolve_any(const Strip& strip, int first_tile, int last_tile) {
 
 template <int G>
 void convolve_groups(const Convolve& c, int out_block, int first_tile, int last_tile) {
-  const Strip strip(c, out_block);
+  const Strip strip(c, out_block, first_tile);
   if (!is_usual(c, out_block)) return convolve_any<G>(strip, first_tile, last_tile);
   const int whole = c.pixels / kPixels, end = last_tile < whole ? last_tile : whole;
   const bool residual = c.end.residual.present();

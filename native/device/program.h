@@ -19,7 +19,6 @@ struct Constants {
 // A convolution with the tables that its `Convolve` points into.
 struct ConvolveStep {
   Convolve work;
-  size_t panel_bytes = 0;
   std::vector<int32_t> pixel_in, pixel_out, pixel_residual, tile_blocks, tap_blocks, tap_offsets;
   int tiles = 0, part_tiles = 0, part_blocks = 0;  // a part of the work is so many tiles of so many output blocks
 

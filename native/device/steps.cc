@@ -14,13 +14,14 @@ constexpr int64_t kFewPanels = 512 << 10, kFewBytes = 32 << 10, kManyBytes = 512
 constexpr int kTilesPerThread = 4, kPartsPerThread = 4;
 
 // Splits a number of things into parts for threads: things of a part, at most so many, such that they end together.
-int64_t fair_share(int64_t count, int64_t threads, int64_t most) {
+// Of the ways that are as good, the one with the smallest parts, or the largest.
+int64_t fair_share(int64_t count, int64_t threads, int64_t most, bool small) {
   const int64_t fewest = (count + threads * most - 1) / (threads * most);
   int64_t best = 0, best_span = 0;
   for (int64_t turns = fewest; turns < fewest + kPartsPerThread; ++turns) {
     const int64_t share = (count + threads * turns - 1) / (threads * turns), parts = (count + share - 1) / share;
     const int64_t span = (parts + threads - 1) / threads * share;
-    if (!best || span <= best_span) best = share, best_span = span;
+    if (!best || span < best_span || (span == best_span && small)) best = share, best_span = span;
   }
   return best;
 }
@@ -116,7 +117,7 @@ std::unique_ptr<ConvolveStep> StepMaker::convolve(const Instruction& i) {
   c.taps = int(i("kernel_rows") * i("kernel_columns"));
   c.in_blocks = int(i("in_blocks")), c.out_blocks = int(i("out_blocks")), c.group_blocks = int(i("group_blocks"));
   const PackedWeights::Run& run = packed_.runs.at(weights_.read_by(i));
-  step->panel_bytes = run.count * kPanelBytes;
+  c.panel_bytes = int64_t(run.count * kPanelBytes);
   c.panels = packed_.bytes.data() + run.offset, c.channels = run.channels;
   c.ahead = kFetchDistance, c.panels_end = packed_.bytes.data() + packed_.bytes.size();
   float* partials = memory_.vectors.data() + i("partials") * kLanes;
@@ -125,6 +126,8 @@ std::unique_ptr<ConvolveStep> StepMaker::convolve(const Instruction& i) {
   if (!c.suspended) c.end = epilogue(i);
   place_pixels(i, *step);
   share_out(i, *step);
+  if (before_) before_->next_run = c.fetch_runs > 1 ? c.panel_bytes / c.fetch_runs : 0;
+  before_ = &c;
   c.pixel_in = step->pixel_in.data(), c.pixel_out = step->pixel_out.data();
   c.pixel_residual = step->pixel_residual.data();
   c.tile_blocks = step->tile_blocks.data(), c.tap_blocks = step->tap_blocks.data();
@@ -167,13 +170,17 @@ void StepMaker::place_pixels(const Instruction& i, ConvolveStep& step) const {
 void StepMaker::share_out(const Instruction& i, ConvolveStep& step) const {
   const Convolve& c = step.work;
   const int64_t blocks = i("stride_y") * i("stride_x") * c.in_blocks + c.out_blocks * (c.end.residual.present() ? 2 : 1);
-  const int64_t budget = int64_t(step.panel_bytes) <= kFewPanels ? kFewBytes : kManyBytes;
-  int64_t tiles = std::clamp<int64_t>(budget / (blocks * kBlock * kernels_.pixels), 1, step.tiles);
+  const bool few = c.panel_bytes <= kFewPanels;
+  int64_t tiles =
+      std::clamp<int64_t>((few ? kFewBytes : kManyBytes) / (blocks * kBlock * kernels_.pixels), 1, step.tiles);
   step.part_blocks = c.out_blocks;
+  step.work.fetch_tiles = step.tiles, step.work.fetch_runs = 1;
   if (threads_ > 1 && step.tiles >= kTilesPerThread * threads_) {
-    tiles = fair_share(step.tiles, threads_, tiles);
+    tiles = fair_share(step.tiles, threads_, tiles, few);  // many panels pass by once
+    step.work.fetch_tiles = (step.tiles + threads_ - 1) / threads_;
   } else if (threads_ > 1) {
-    step.part_blocks = int(fair_share(c.out_blocks, threads_, c.out_blocks));
+    step.part_blocks = int(fair_share(c.out_blocks, threads_, c.out_blocks, true));
+    step.work.fetch_runs = threads_;
     const int64_t chunks = (threads_ + step.parts_across() - 1) / step.parts_across();
     tiles = (step.tiles + chunks - 1) / chunks;
   }

@@ -28,6 +28,7 @@ class StepMaker {
   const PackedWeights& packed_;
   const Kernels& kernels_;
   int threads_;
+  Convolve* before_ = nullptr;
 };
 
 }  // namespace gatecast
