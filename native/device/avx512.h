@@ -34,16 +34,22 @@ INLINE __m512 floats(__m512i x) { return _mm512_castsi512_ps(x); }
 INLINE __m512i bits(__m512 x) { return _mm512_castps_si512(x); }
 
 // A byte M + 128 is put into the mantissa of a float whose unit it is; taking that float's own value leaves M.
-INLINE void add_residual_blocks(const View& view, int64_t at, __m512 (&v)[2]) {
+INLINE Lanes read_mantissas(const uint8_t* from) {
   __m256i bytes;
-  memcpy(&bytes, view.mantissas + at * kBlock, 32);
+  memcpy(&bytes, from, 32);
   const __m512i pairs = _mm512_cvtepu16_epi32(bytes);
   const __m512i even = _mm512_ternarylogic_epi32(pairs, _mm512_set1_epi32(0xff), _mm512_set1_epi32(0x4b000000), 0xea);
   const __m512i odd = _mm512_ternarylogic_epi32(pairs, _mm512_set1_epi32(0xff00), _mm512_set1_epi32(0x47000000), 0xea);
+  return {_mm512_sub_ps(floats(even), _mm512_set1_ps(0x1p23f + 128)),
+          _mm512_sub_ps(floats(odd), _mm512_set1_ps(0x1p15f + 128))};
+}
+
+INLINE void add_residual_blocks(const View& view, int64_t at, __m512 (&v)[2]) {
+  const Lanes mantissas = read_mantissas(view.mantissas + at * kBlock);
   const __m512 step = _mm512_set1_ps(view.steps[at]);
   // The products are exact.
-  v[0] = _mm512_fmadd_ps(_mm512_sub_ps(floats(even), _mm512_set1_ps(0x1p23f + 128)), step, v[0]);
-  v[1] = _mm512_fmadd_ps(_mm512_sub_ps(floats(odd), _mm512_set1_ps(0x1p15f + 128)), step, v[1]);
+  v[0] = _mm512_fmadd_ps(mantissas.even, step, v[0]);
+  v[1] = _mm512_fmadd_ps(mantissas.odd, step, v[1]);
 }
 
 INLINE void add_residual(const View& view, int64_t at, __m512 (&v)[2]) {

@@ -49,6 +49,7 @@ struct Convolve {
   const int32_t* tap_offsets;      // blocks from the first tap to each tap
   int pixels, taps, in_blocks, out_blocks, group_blocks;
   int channels;                    // of a block that have weights at all
+  bool diagonal;                   // panels begin with a float for each lane, the weight of the channel of its number
   const uint8_t* panels;           // [output block][tap][input block][kPanelBytes]
   const uint8_t* panels_end;       // of all panels; those of the next convolution follow these
   int64_t ahead;                   // bytes from the panels in use to those that are fetched meanwhile
@@ -84,6 +85,7 @@ struct Kernels {
   int pixels;    // of a tile
   void (*pack_panel)(const int8_t* mantissas, const uint8_t* exponents, int bits, uint8_t* panel);
   void (*convolve)(const Convolve&, int out_block, int first_tile, int last_tile);
+  void (*convolve_depthwise)(const Convolve&, int out_block, int first_tile, int last_tile);  // of diagonal panels
   void (*pool)(const Pool&, int first_row, int last_row);
   void (*elementwise)(const Elementwise&, int first_row, int last_row);
 };

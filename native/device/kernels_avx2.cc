@@ -123,6 +123,10 @@ INLINE void end_sums(const Convolve& c, int out_block, int pixel, const float* s
   encode_sums(v, c.end.out, c.pixel_out[pixel] + out_block);
 }
 
+INLINE void end_any(const Convolve& c, int out_block, int pixel, const float* sums) {
+  is_usual(c, out_block) ? end_sums(c, out_block, pixel, sums) : end_pixel<0>(c, out_block, pixel, sums);
+}
+
 struct Tile {
   template <int P>
   static void sum(const Convolve& c, int out_block, int tile) {
@@ -145,18 +149,13 @@ struct Tile {
         for (int p = 0; p < P; ++p) activations[p] += kBlock;
       }
     }
-    const bool usual = is_usual(c, out_block);
-    for (int p = 0; p < P; ++p) {
-      if (usual)
-        end_sums(c, out_block, tile * kPixels + p, sums[p]);
-      else
-        end_pixel<0>(c, out_block, tile * kPixels + p, sums[p]);
-    }
+    for (int p = 0; p < P; ++p) end_any(c, out_block, tile * kPixels + p, sums[p]);
   }
 };
 
 }  // namespace
 
 namespace gatecast {
-extern const Kernels kAvx2 = {"avx2", 0, kPixels, pack_lanes, convolve_by_four<Tile>, pool<0>, elementwise<0>};
+extern const Kernels kAvx2 = {
+    "avx2", 0, kPixels, pack_lanes, convolve_by_four<Tile>, convolve_depthwise<0, kPixels, end_any>, pool<0>, elementwise<0>};
 }

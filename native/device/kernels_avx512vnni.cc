@@ -116,22 +116,31 @@ INLINE void add_taps(const Convolve& c, int tile, int first, const uint8_t* pane
   }
 }
 
-template <int P, int G>
-void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* panel, Ahead ahead) {
-  __m512 sums[P][2];
-  const int pixel = tile * kPixels;
+template <int P>
+INLINE void begin_tile(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) sums[p][0] = sums[p][1] = _mm512_setzero_ps();
-  if (c.resumed) {
-    for (int p = 0; p < P; ++p) {
-      const Lanes begin = split(c.resumed + (int64_t(pixel + p) * c.out_blocks + out_block) * kLanes);
-      sums[p][0] = begin.even, sums[p][1] = begin.odd;
-    }
+  if (!c.resumed) return;
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) {
+    const Lanes begin = split(c.resumed + (int64_t(pixel + p) * c.out_blocks + out_block) * kLanes);
+    sums[p][0] = begin.even, sums[p][1] = begin.odd;
   }
-  add_taps<P, G>(c, tile, first_block(c, out_block), panel, ahead, sums);
+}
+
+template <int P>
+INLINE void finish_tile(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
   if (!c.suspended) return end_tile<P>(c, out_block, pixel, sums);
   for (int p = 0; p < P; ++p)
     join(c.suspended + (int64_t(pixel + p) * c.out_blocks + out_block) * kLanes, sums[p][0], sums[p][1]);
+}
+
+template <int P, int G>
+void convolve_tile(const Convolve& c, int out_block, int tile, const uint8_t* panel, Ahead ahead) {
+  __m512 sums[P][2];
+  begin_tile<P>(c, out_block, tile * kPixels, sums);
+  add_taps<P, G>(c, tile, first_block(c, out_block), panel, ahead, sums);
+  finish_tile<P>(c, out_block, tile * kPixels, sums);
 }
 
 // The panels of one output block, and those that its tiles fetch for later: each tile its share of as many.
@@ -225,9 +234,44 @@ void convolve(const Convolve& c, int out_block, int first_tile, int last_tile) {
     convolve_groups<kGroups>(c, out_block, first_tile, last_tile);
 }
 
+template <int P>
+void convolve_depthwise_tile(const Convolve& c, int out_block, int tile) {
+  __m512 sums[P][2];
+  begin_tile<P>(c, out_block, tile * kPixels, sums);
+  const uint8_t* panel = panels_of(c, out_block);
+  for (int tap = 0; tap < c.taps; ++tap, panel += kPanelBytes) {
+    const Taps taps = taps_of(c, tile, kPixels, tap);
+    const Lanes weights = split(reinterpret_cast<const float*>(panel));
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      const int64_t block = taps.blocks[p] + taps.offset + first_block(c, out_block);
+      const __m512 step = _mm512_set1_ps(c.steps[block]);
+      const Lanes mantissas = read_mantissas(c.mantissas + block * kBlock);
+      // Both products are exact.
+      sums[p][0] = _mm512_fmadd_ps(mantissas.even, _mm512_mul_ps(weights.even, step), sums[p][0]);
+      sums[p][1] = _mm512_fmadd_ps(mantissas.odd, _mm512_mul_ps(weights.odd, step), sums[p][1]);
+    }
+  }
+  finish_tile<P>(c, out_block, tile * kPixels, sums);
+}
+
+void convolve_depthwise(const Convolve& c, int out_block, int first_tile, int last_tile) {
+  for (int tile = first_tile; tile < last_tile; ++tile) {
+    switch (c.pixels - tile * kPixels) {
+      case 1: convolve_depthwise_tile<1>(c, out_block, tile); break;
+      case 2: convolve_depthwise_tile<2>(c, out_block, tile); break;
+      case 3: convolve_depthwise_tile<3>(c, out_block, tile); break;
+      case 4: convolve_depthwise_tile<4>(c, out_block, tile); break;
+      case 5: convolve_depthwise_tile<5>(c, out_block, tile); break;
+      case 6: convolve_depthwise_tile<6>(c, out_block, tile); break;
+      default: convolve_depthwise_tile<7>(c, out_block, tile);
+    }
+  }
+}
+
 }  // namespace
 
 namespace gatecast {
-extern const Kernels kAvx512Vnni = {"avx512vnni",   kFlip,       kPixels, pack_panel, convolve, pool<kFlip>,
-                                    elementwise<kFlip>};
+extern const Kernels kAvx512Vnni = {"avx512vnni", kFlip, kPixels, pack_panel, convolve, convolve_depthwise,
+                                    pool<kFlip>, elementwise<kFlip>};
 }

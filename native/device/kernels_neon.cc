@@ -84,5 +84,6 @@ struct Tile {
 }  // namespace
 
 namespace gatecast {
-extern const Kernels kNeon = {"neon", 0, kPixels, pack_lanes, convolve_by_four<Tile>, pool<0>, elementwise<0>};
+extern const Kernels kNeon = {
+    "neon", 0, kPixels, pack_lanes, convolve_by_four<Tile>, convolve_depthwise<0, kPixels, end_pixel<0>>, pool<0>, elementwise<0>};
 }

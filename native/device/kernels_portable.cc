@@ -38,5 +38,6 @@ struct Tile {
 }  // namespace
 
 namespace gatecast {
-extern const Kernels kPortable = {"portable", 0, kPixels, pack_lanes, convolve_by_four<Tile>, pool<0>, elementwise<0>};
+extern const Kernels kPortable = {
+    "portable", 0, kPixels, pack_lanes, convolve_by_four<Tile>, convolve_depthwise<0, kPixels, end_pixel<0>>, pool<0>, elementwise<0>};
 }

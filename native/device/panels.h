@@ -16,6 +16,13 @@ struct Panel {
   auto operator<=>(const Panel&) const = default;
 };
 
+// The panels that a `convolve` reads, and whether its sums take one block at each tap.
+struct Reading {
+  std::vector<Panel> panels;
+  bool single = false;
+  auto operator<=>(const Reading&) const = default;
+};
+
 class WeightMemory {
  public:
   explicit WeightMemory(const Sizes& sizes) : held_(sizes.panels), wrap_(sizes.weight_wrap) {}
@@ -23,8 +30,7 @@ class WeightMemory {
   // Follows an instruction `weights`.
   void load(const Instruction& i);
 
-  // The panels that a `convolve` reads.
-  std::vector<Panel> read_by(const Instruction& i) const;
+  Reading read_by(const Instruction& i) const;
 
  private:
   std::vector<Panel> held_;
@@ -35,9 +41,10 @@ class WeightMemory {
 struct PackedWeights {
   struct Run {
     size_t offset, count;
-    int channels;  // no lane has weights other than 0 from this channel of its block on
+    int channels;   // no lane has weights other than 0 from this channel of its block on
+    bool diagonal;  // single blocks, whose lanes have weights for the channel of their number alone: see pack_diagonal
   };
-  std::map<std::vector<Panel>, Run> runs;  // the same ones are packed once
+  std::map<Reading, Run> runs;  // the same ones are packed once
   Buffer<uint8_t> bytes;
 };
 

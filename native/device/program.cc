@@ -23,7 +23,8 @@ void convolve_part(const void* work, int part) {
   const int first = part / step.parts_across() * step.part_tiles, last = std::min(first + step.part_tiles, step.tiles);
   const int block = part % step.parts_across() * step.part_blocks;
   const int end = std::min(block + step.part_blocks, step.work.out_blocks);
-  for (int n = block; n < end; ++n) kernels.convolve(step.work, n, first, last);
+  const auto convolve = step.work.diagonal ? kernels.convolve_depthwise : kernels.convolve;
+  for (int n = block; n < end; ++n) convolve(step.work, n, first, last);
 }
 
 }  // namespace

@@ -118,7 +118,7 @@ std::unique_ptr<ConvolveStep> StepMaker::convolve(const Instruction& i) {
   c.in_blocks = int(i("in_blocks")), c.out_blocks = int(i("out_blocks")), c.group_blocks = int(i("group_blocks"));
   const PackedWeights::Run& run = packed_.runs.at(weights_.read_by(i));
   c.panel_bytes = int64_t(run.count * kPanelBytes);
-  c.panels = packed_.bytes.data() + run.offset, c.channels = run.channels;
+  c.panels = packed_.bytes.data() + run.offset, c.channels = run.channels, c.diagonal = run.diagonal;
   c.ahead = kFetchDistance, c.panels_end = packed_.bytes.data() + packed_.bytes.size();
   float* partials = memory_.vectors.data() + i("partials") * kLanes;
   c.resumed = i("resume") ? partials : nullptr;

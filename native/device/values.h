@@ -63,6 +63,7 @@ INLINE Values read_vector(const float* from) {
 template <uint8_t flip>
 INLINE Values decode(const uint8_t* mantissas, float step) {
   Values v;
+#pragma GCC unroll 8
   for (int h = 0; h < kParts; ++h) {
     Bytes m;
     memcpy(&m, mantissas + kWidth * h, kWidth);
@@ -290,6 +291,36 @@ INLINE void begin_pixel(const Convolve& c, int out_block, int pixel, float* sums
     memcpy(sums, c.resumed + (int64_t(pixel) * c.out_blocks + out_block) * kLanes, sizeof(Values));
   else
     memset(sums, 0, sizeof(Values));
+}
+
+// A product of decoded values is exact, so that adding it rounds as a block's sum of products does.
+template <uint8_t flip>
+INLINE void add_decoded(const uint8_t* mantissas, float step, const float* weights, Floats (&sums)[kParts]) {
+  const Values a = decode<flip>(mantissas, step);
+#pragma GCC unroll 8
+  for (int h = 0; h < kParts; ++h) sums[h] += a.part[h] * load_floats(weights + kWidth * h);
+}
+
+// `end` ends a pixel whose sums lie in memory.
+template <uint8_t flip, int kPixels, void (*end)(const Convolve&, int out_block, int pixel, const float* sums)>
+void convolve_depthwise(const Convolve& c, int out_block, int first_tile, int last_tile) {
+  const uint8_t* panels = panels_of(c, out_block);
+  for (int tile = first_tile; tile < last_tile; ++tile) {
+    for (int p = 0; p < kPixels && tile * kPixels + p < c.pixels; ++p) {
+      alignas(64) float values[kLanes];
+      begin_pixel(c, out_block, tile * kPixels + p, values);
+      Floats sums[kParts];
+      memcpy(&sums, values, sizeof sums);
+      for (int tap = 0; tap < c.taps; ++tap) {
+        const Taps taps = taps_of(c, tile, kPixels, tap);
+        const int64_t block = taps.blocks[p] + taps.offset + first_block(c, out_block);
+        add_decoded<flip>(c.mantissas + block * kBlock, c.steps[block],
+                          reinterpret_cast<const float*>(panels + tap * kPanelBytes), sums);
+      }
+      memcpy(values, &sums, sizeof sums);
+      end(c, out_block, tile * kPixels + p, values);
+    }
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,8 @@ def convolution(seed, size, blocks_in_out, kernel=1, **given):
     result = Port.packed("y", (*out, 32 * made), given.pop("out_format", "bfp8"))
     count = made * kernel * kernel * in_blocks
     mantissas, exponents = blocks(rng, (count, 32), weights, spread, fill)
+    if given.pop("depthwise", False):
+        mantissas *= np.eye(32, dtype=np.int8)
     section = np.concatenate([pack(mantissas, FORMATS[weights]).reshape(count, -1), exponents], 1).tobytes()
     bias, section = len(section), section + rng.normal(size=32 * made).astype("<f4").tobytes()
     place = ("offset", "row_pitch", "exponents", "exponent_pitch", "pixel_pitch")
@@ -111,6 +114,39 @@ def test_work_that_the_threads_share(size, blocks, kernel, fields):
 @pytest.mark.parametrize("group", [1, 2])
 def test_groups_read_their_own_blocks(group):
     assert_equal(*convolution(4, (9, 8), (4, 4), 3, group_blocks=group))
+
+
+DEPTHWISE = {"depthwise": True, "group_blocks": 1}
+
+
+@pytest.mark.parametrize("pixels", range(1, 17))
+def test_depthwise_convolutions_of_any_number_of_pixels(pixels):
+    assert_equal(*convolution(pixels, (1, pixels), (2, 2), **DEPTHWISE))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"activation": 1},
+        {"activation": 2, "low": 0.25, "high": 6.0, "last_channels": 17},
+        {"stride_y": 2, "stride_x": 2},
+        {"out_format": "float32", "fill": -1},
+        {"out_format": "float32", "spread": 48},
+        {"formats": ("bfp5", "bfp4")},
+        {"group_blocks": 0},  # all output blocks of one input block
+    ],
+)
+def test_depthwise_convolutions(fields):
+    stored = 1 if fields.get("group_blocks") == 0 else 3
+    assert_equal(*convolution(8, (13, 11), (stored, 3), 3, **DEPTHWISE | fields))
+
+
+def test_one_weight_beside_the_diagonal_is_not_lost():
+    program, inputs = convolution(9, (5, 5), (2, 2), 3, **DEPTHWISE)
+    weights = bytearray(program.weights)
+    weights[8 * (32 * 33) + 5 * 32 + 6] = 77  # panel 8, lane 5, channel 6
+    assert_equal(replace(program, weights=bytes(weights)), inputs)
 
 
 @pytest.mark.parametrize("out", ["float32", *FORMATS])
