@@ -216,15 +216,14 @@ class BlockWriter(wiring.Component):
             m.d.sync += self.blocks.valid.eq(0)
         with m.If(self.words.ready):
             m.d.sync += self.words.valid.eq(0)
-        with m.If(valid & ~stall):
+        # rows of a block come one after another: what is between blocks is pushed out before a word ends
+        with m.If(~stall):
             m.d.sync += collected.eq(Mux(vector, Cat(Const(0, MANTISSAS - 128), word), block))
         with m.If(ends & ~stall):
-            with m.If(vector):
-                place = Cat(row[per_word.bit_length() - 1 :], address)
-                m.d.sync += [self.words.valid.eq(1), self.words.address.eq(place), self.words.data.eq(word)]
-            with m.Else():
-                m.d.sync += [
-                    self.blocks.valid.eq(1),
-                    self.blocks.address.eq(address),
-                    self.blocks.data.eq(Cat(block, exponent)),
-                ]
+            m.d.sync += [self.words.valid.eq(vector), self.blocks.valid.eq(~vector)]
+        # nothing is on offer when a word ends, so the wide registers follow until then: no logic enables them
+        with m.If(~self.words.valid):
+            place = Cat(row[per_word.bit_length() - 1 :], address)
+            m.d.sync += [self.words.address.eq(place), self.words.data.eq(word)]
+        with m.If(~self.blocks.valid):
+            m.d.sync += [self.blocks.address.eq(address), self.blocks.data.eq(Cat(block, exponent))]

@@ -99,8 +99,10 @@ class SharedMemory(wiring.Component):
 
 
 def _first(m, ports, targets, domain=None):
-    """Drive `targets` from the first port that is valid."""
+    """Drive `targets` from the first port that is valid; from the last one if none is."""
     domain = m.d.comb if domain is None else domain
-    for number, port in enumerate(ports):
-        with m.If(port.valid) if number == 0 else m.Elif(port.valid):
+    *before, last = ports
+    domain += [signal.eq(getattr(last, name)) for name, signal in targets.items()]
+    for port in reversed(before):
+        with m.If(port.valid):
             domain += [signal.eq(getattr(port, name)) for name, signal in targets.items()]
