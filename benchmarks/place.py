@@ -137,9 +137,9 @@ def routes(text: str) -> None:
     ):
         expected = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)[-1]
         raise SystemExit(
-            f"\nNot routed: {rounds[-1]:,} wires are still shared after {len(rounds)} rounds, and hardly fewer "
-            f"from round to round. After placing, {expected} MHz were expected. Try another --seed or --placer, "
-            "or a smaller --target."
+            f"\nNot routed: {rounds[-1]:,} wires are still shared after {len(rounds)} rounds, hardly fewer than "
+            f"before. After placing, {expected} MHz were expected. Try another --seed or --placer, or a smaller "
+            "--target."
         )
 
 
