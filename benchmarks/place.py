@@ -136,10 +136,10 @@ def routes(text: str) -> None:
         and rounds[-1] > 100
     ):
         expected = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)[-1]
+        shared = f"{rounds[-1]:,} wires are still shared after {len(rounds)} rounds"
         raise SystemExit(
-            f"\nNot routed: {rounds[-1]:,} wires are still shared after {len(rounds)} rounds, hardly fewer than "
-            f"before. After placing, {expected} MHz were expected. Try another --seed or --placer, or a smaller "
-            "--target."
+            f"\nNot routed: {shared}, hardly fewer than before. After placing, {expected} MHz were expected. "
+            "Try another --seed or --placer, or a smaller --target."
         )
 
 
