@@ -200,7 +200,7 @@ class BlockWriter(wiring.Component):
     def _write(self, m, codes, raw, tag, stall):
         """Collect codes to a block, or values to words of vector memory, and write them."""
         row_bits = (self.rows - 1).bit_length()
-        valid, ends, row, vector = tag[0], tag[1], tag[2 : 2 + row_bits], tag[2 + row_bits]
+        ends, row, vector = tag[1], tag[2 : 2 + row_bits], tag[2 + row_bits]
         address = tag[3 + row_bits : 3 + row_bits + self.address_bits]
         exponent = tag[3 + row_bits + self.address_bits :]
         collected = Signal(MANTISSAS, reset_less=True)

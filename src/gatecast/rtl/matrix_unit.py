@@ -21,7 +21,7 @@ from .tile_steps import TileSteps
 from .unit_model import run_instruction
 from .values import Operation, Values
 from .vector_unit import FLOAT32_CODE
-from .walker import Products, Walker
+from .walker import Products, Walk, Walker
 
 
 class MatrixUnit(wiring.Component):
@@ -170,7 +170,7 @@ class MatrixUnit(wiring.Component):
         width = operands.address_bits
         m.submodules.pixels = pixels = Walker({"out": width, "residual": width})
         m.submodules.products = products = Products(("row",), width)
-        block, done = Signal(16), Signal(init=1)
+        block = Signal(16)
         last_block = delayed(m, block == less_one(m, i.out_blocks), 1)
         partials = (i.partials, products.row, i.out_blocks)
         out = (
@@ -191,8 +191,8 @@ class MatrixUnit(wiring.Component):
             Request(i.has_scale, 1, i.shift + block),
             Request(residual, i.residual_format == FLOAT32_CODE, pixels.residual + block),
         ]
-        run = Signal()
-        items = InTurn(m, requests, width, run, operands.i.ready, writer.destination.ready)
+        walk = Walk(pixels, products, block, last_block)
+        items = InTurn(m, requests, width, walk.run, operands.i.ready, writer.destination.ready)
         place = writer.destination.payload
         m.d.comb += [
             operands.i.valid.eq(items.request_valid),
@@ -202,27 +202,31 @@ class MatrixUnit(wiring.Component):
             place.address.eq(pixels.out + block),
             place.channels.eq(Mux(last_block & ~i.suspend, i.last_channels, BLOCK_SIZE)),
         ]
+        return self._run(m, walk, items.done, writer.idle)
+
+    def _run(self, m, walk, next_pixel, written):
+        """All pixels of a block, then the next block; returns whether the last one is written."""
+        done = Signal(init=1)
         with m.FSM(name="epilogue"):
             with m.State("IDLE"):
-                m.d.sync += block.eq(0)
+                m.d.sync += walk.block.eq(0)
                 with m.If(self.start):
                     m.d.sync += done.eq(0)
                     m.next = "PRODUCTS"
             with m.State("PRODUCTS"):
-                m.d.comb += pixels.restart.eq(1)
-                with m.If(products.done):
+                m.d.comb += walk.pixels.restart.eq(1)
+                with m.If(walk.products.done):
                     m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += run.eq(1)
-                with m.If(items.done):
-                    m.d.comb += pixels.advance.eq(1)
-                    with m.If(pixels.last):
-                        m.d.comb += pixels.restart.eq(1)
-                        m.d.sync += block.eq(block + 1)
-                        with m.If(last_block):
+                m.d.comb += walk.run.eq(1)
+                with m.If(next_pixel):
+                    m.d.comb += walk.pixels.advance.eq(1)
+                    with m.If(walk.pixels.last):
+                        m.d.comb += walk.pixels.restart.eq(1)
+                        m.d.sync += walk.block.eq(walk.block + 1)
+                        with m.If(walk.last_block):
                             m.next = "DRAIN"
-            with m.State("DRAIN"):
-                with m.If(writer.idle):
-                    m.d.sync += done.eq(1)
-                    m.next = "IDLE"
+            with m.State("DRAIN"), m.If(written):
+                m.d.sync += done.eq(1)
+                m.next = "IDLE"
         return done

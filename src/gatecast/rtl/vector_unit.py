@@ -15,7 +15,7 @@ from .requests import InTurn, Request
 from .shared_memory import read_signature, write_signature
 from .unit_model import run_instruction
 from .values import Operation, Plan, Values
-from .walker import Products, Walker
+from .walker import Products, Walk, Walker
 
 FLOAT32_CODE = 1
 _FIRST, _LAST = 1, 2
@@ -92,8 +92,41 @@ class VectorUnit(wiring.Component):
         width = operands.address_bits
         m.submodules.pixels = pixels = Walker({"out": width, "a": width, "b": width, "y": 17, "x": 17})
         m.submodules.products = products = Products(("y", "x", "row", "pixel"), width)
+        self._tracks(m, is_pool, pool, map_, pixels, products)
         block, blocks = Signal(16), Mux(is_pool, pool.out_blocks, map_.out_blocks)
         last_block = delayed(m, block == less_one(m, blocks), 1)
+        place = writer.destination.payload
+        m.d.comb += [
+            place.vector.eq(Mux(is_pool, pool.out_format, map_.out_format) == FLOAT32_CODE),
+            place.address.eq(pixels.out + block),
+            place.channels.eq(Mux(last_block & ~is_pool, map_.last_channels, BLOCK_SIZE)),
+        ]
+        walk = Walk(pixels, products, block, last_block)
+        mapping, pooling = named(m, walk.run & ~is_pool, "mapping"), named(m, walk.run & is_pool, "pooling")
+        ready = (operands.i.ready, writer.destination.ready)
+        items = InTurn(m, _map_requests(map_, pixels, block), width, mapping, *ready)
+        taps = Taps(m, pool, pixels, block, width, pooling, ready)
+        m.d.comb += [
+            operands.i.valid.eq(Mux(is_pool, taps.request_valid, items.request_valid)),
+            operands.i.payload.eq(Mux(is_pool, taps.request, items.request)),
+            writer.destination.valid.eq(Mux(is_pool, taps.destination_valid, items.destination_valid)),
+        ]
+        self._run(m, walk, named(m, items.done | taps.done, "next_block"), writer.idle)
+
+    def _tracks(self, m, is_pool, pool, map_, pixels, products):
+        """What the walk over the results follows: places of results and operands, a pool's window."""
+        width = len(pixels.out)
+        out = (
+            Mux(is_pool, getattr(pool, f"out_{part}"), getattr(map_, f"out_{part}"))
+            for part in ("address", "row", "pixel")
+        )
+        new_row, new_pixel = self._repeats(m, map_, pixels)
+        corner = (pool.in_address + products.y + products.x)[:width]
+        a = (
+            Mux(is_pool, corner, map_.a_address),
+            Mux(is_pool, products.row, Mux(new_row, map_.a_row, 0)),
+            Mux(is_pool, products.pixel, Mux(new_pixel, map_.a_pixel, 0)),
+        )
         m.d.comb += [
             *products.set_factors("y", pool.in_y, pool.in_row),
             *products.set_factors("x", pool.in_x, pool.in_pixel),
@@ -101,70 +134,37 @@ class VectorUnit(wiring.Component):
             *products.set_factors("pixel", pool.stride_x, pool.in_pixel),
             pixels.rows.eq(Mux(is_pool, pool.out_rows, map_.out_rows)),
             pixels.columns.eq(Mux(is_pool, pool.out_columns, map_.out_columns)),
-            *pixels.set_track(
-                "out",
-                *(
-                    Mux(is_pool, getattr(pool, f"out_{part}"), getattr(map_, f"out_{part}"))
-                    for part in ("address", "row", "pixel")
-                ),
-            ),
+            *pixels.set_track("out", *out),
+            *pixels.set_track("a", *a),
             *pixels.set_track("b", map_.b_address, map_.b_row, map_.b_pixel),
             *pixels.set_track("y", pool.in_y, pool.stride_y, 0),
             *pixels.set_track("x", pool.in_x, 0, pool.stride_x),
         ]
-        new_row, new_pixel = self._repeats(m, map_, pixels)
-        corner = (pool.in_address + products.y + products.x)[:width]
-        m.d.comb += pixels.set_track(
-            "a",
-            Mux(is_pool, corner, map_.a_address),
-            Mux(is_pool, products.row, Mux(new_row, map_.a_row, 0)),
-            Mux(is_pool, products.pixel, Mux(new_pixel, map_.a_pixel, 0)),
-        )
-        m.d.comb += [
-            writer.destination.payload.vector.eq(
-                Mux(is_pool, pool.out_format, map_.out_format) == FLOAT32_CODE
-            ),
-            writer.destination.payload.address.eq(pixels.out + block),
-            writer.destination.payload.channels.eq(
-                Mux(last_block & ~is_pool, map_.last_channels, BLOCK_SIZE)
-            ),
-        ]
-        run = Signal()
-        ready = (operands.i.ready, writer.destination.ready)
-        items = InTurn(
-            m, _map_requests(map_, pixels, block), width, named(m, run & ~is_pool, "mapping"), *ready
-        )
-        taps = Taps(m, pool, pixels, block, width, named(m, run & is_pool, "pooling"), ready)
-        m.d.comb += [
-            operands.i.valid.eq(Mux(is_pool, taps.request_valid, items.request_valid)),
-            operands.i.payload.eq(Mux(is_pool, taps.request, items.request)),
-            writer.destination.valid.eq(Mux(is_pool, taps.destination_valid, items.destination_valid)),
-        ]
-        next_block = named(m, items.done | taps.done, "next_block")
+
+    def _run(self, m, walk, next_block, written):
+        """One block after another; done when the last one is written."""
         with m.FSM():
-            with m.State("IDLE"):
-                with m.If(self.start):
-                    m.d.sync += self.done.eq(0)
-                    m.d.comb += products.start.eq(1)
-                    m.next = "PRODUCTS"
+            with m.State("IDLE"), m.If(self.start):
+                m.d.sync += self.done.eq(0)
+                m.d.comb += walk.products.start.eq(1)
+                m.next = "PRODUCTS"
             with m.State("PRODUCTS"):
-                m.d.comb += pixels.restart.eq(1)
-                m.d.sync += block.eq(0)
-                with m.If(products.done):
+                m.d.comb += walk.pixels.restart.eq(1)
+                m.d.sync += walk.block.eq(0)
+                with m.If(walk.products.done):
                     m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += run.eq(1)
+                m.d.comb += walk.run.eq(1)
                 with m.If(next_block):
-                    m.d.sync += block.eq(block + 1)
-                    with m.If(last_block):
-                        m.d.sync += block.eq(0)
-                        m.d.comb += pixels.advance.eq(1)
-                        with m.If(pixels.last):
+                    m.d.sync += walk.block.eq(walk.block + 1)
+                    with m.If(walk.last_block):
+                        m.d.sync += walk.block.eq(0)
+                        m.d.comb += walk.pixels.advance.eq(1)
+                        with m.If(walk.pixels.last):
                             m.next = "DRAIN"
-            with m.State("DRAIN"):
-                with m.If(writer.idle):
-                    m.d.sync += self.done.eq(1)
-                    m.next = "IDLE"
+            with m.State("DRAIN"), m.If(written):
+                m.d.sync += self.done.eq(1)
+                m.next = "IDLE"
 
     def _repeats(self, m, map_, pixels):
         """Whether operand `a` goes on to its next row, its next column, with the next of the results."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -177,3 +177,27 @@ class Products(wiring.Component):
                     product.eq((product + Mux(b[0], a, 0))[: self.width]),
                 ]
         return m
+
+
+class Walk:
+    """A map's pixels and, at each, its blocks: what a unit's walk over its results is made of.
+
+    Parameters
+    ----------
+    pixels : Walker
+    products : Products
+        The pixels' strides.
+    block : Signal
+        Number of the block.
+    last_block : Value
+        It is the last one.
+
+    Members
+    -------
+    run : Signal
+        The walk is under way.
+    """
+
+    def __init__(self, pixels: Walker, products: Products, block: Signal, last_block: Value):
+        self.pixels, self.products, self.block, self.last_block = pixels, products, block, last_block
+        self.run = Signal(name="run")
