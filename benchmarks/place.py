@@ -7,7 +7,7 @@ For ecp5, yosys and nextpnr (from PyPI, extra [hardware]) place and route the wh
 grade 6, and the clock is what nextpnr's timing analysis reaches. The NPU has more ports than the chip has
 pins: registers shift them in and gather them, as a bus beside it would. For xcup and intel_alm yosys maps all
 to the family's cells: an estimate, nothing is placed and no clock is known. Files stay in the output folder.
-Takes some ten minutes for ecp5.
+Takes half an hour for ecp5, more on a busy machine.
 """
 
 import argparse
