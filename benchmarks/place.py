@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gatecast.errors import GatecastError
+from gatecast.isa import architecture
 from gatecast.rtl import write_verilog
 
 LANES = {"ecp5": {"multipliers": 16, "cells": True}, "xcup": {}, "intel_alm": {}}
@@ -38,6 +39,21 @@ CELLS = {
     "xcup": ("LUT", "CARRY", "FD", "DSP48E2", "RAMB", "RAM32M", "URAM"),
     "intel_alm": ("ALUT", "MISTRAL_FF", "MISTRAL_MUL", "MISTRAL_M10K", "MISTRAL_MLAB"),
 }
+BLOCKS = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105)
+"""Columns of an LFE5U-85F where blocks of four multipliers begin, and blocks of four block RAMs."""
+
+ZONES = (
+    (10, 22, 0),
+    (10, 22, 4),
+    (10, 22, 8),
+    (34, 46, 0),
+    (34, 46, 8),
+    (58, 70, 0),
+    (58, 70, 4),
+    (58, 70, 8),
+)
+"""For each of eight lanes: row of its multipliers, row of its block RAMs, the first of its four blocks."""
+
 PATIENCE = 12
 """Rounds of the router that must lower the number of shared wires by a tenth."""
 
@@ -122,6 +138,31 @@ def _blind(cell: dict) -> bool:
         values = (0, 1) if bit not in ("0", "1") else (int(bit),)
         found = [number | value << pin for number in found for value in values]
     return cell["parameters"]["INJECT1_0"] == "NO" and not any(table >> number & 1 for number in found)
+
+
+def floorplan(netlist: Path) -> None:
+    """Give the multipliers and memories of eight lanes their places: a zone each, the middle for the rest.
+
+    nextpnr places them last, and badly: logic then lies a fifth shorter from its partners.
+    """
+    design = json.loads(netlist.read_text())
+    cells = design["modules"]["pins"]["cells"]
+    taken = [0] * len(ZONES), [0] * len(ZONES)
+    for name, cell in sorted(cells.items()):
+        owner = re.match(r"npu\.core\.matrix\.array\.(lane|weights|results)(\d+)\.", name)
+        if owner and cell["type"] in ("MULT18X18D", "DP16KD"):
+            lane, is_memory = int(owner[2]), cell["type"] == "DP16KD"
+            multipliers, memories, first = ZONES[lane]
+            number = taken[is_memory][lane]
+            taken[is_memory][lane] += 1
+            block, part = BLOCKS[first + number // 4], number % 4
+            across = (0, 1, 4, 5)[part]
+            cell["attributes"]["BEL"] = (
+                f"X{block + 2 * part}/Y{memories}/EBR{part}"
+                if is_memory
+                else f"X{block + across}/Y{multipliers}/MULT18_{across}"
+            )
+    netlist.write_text(json.dumps(design))
 
 
 def routes(text: str) -> None:
@@ -223,6 +264,8 @@ def main() -> None:
     begun = time.monotonic()
     (folder / "npu.v").write_text(wrapped(write_verilog(options.target, **LANES[options.family])))
     cells = synthesise(options.family, folder)
+    if options.family == "ecp5" and architecture(options.target).lanes == len(ZONES):
+        floorplan(folder / "ecp5.json")
     estimate = "" if options.family == "ecp5" else ", an estimate by yosys, not placed"
     show(f"{options.target} for {options.family}{estimate}", [(k, f"{v:,}") for k, v in cells.items()])
     if options.family != "ecp5":
