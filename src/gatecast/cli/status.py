@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from gatecast.workspace import Workspace
+from gatecast.workspace import Operation, Workspace
 
 from . import compute, options, records, service
+from .operation import SHORT
 from .terminal import print_json, print_table, print_text, size
 
 LATEST = 10
@@ -24,7 +25,8 @@ def command(workspace: Workspace, json_: bool) -> None:
     if json_:
         print_json(_document(workspace))
         return
-    tables = _tables(workspace)
+    operations = workspace.operations.list()
+    tables = _tables(workspace, operations[:LATEST])
     print_text(f"Workspace {workspace.name} in {workspace.folder}")
     if supervisor := workspace.services.supervisor():
         print_text(f"Supervisor: process {supervisor.process.pid}, Gatecast {supervisor.version}")
@@ -32,13 +34,12 @@ def command(workspace: Workspace, json_: bool) -> None:
         if rows:
             print_text("")
             print_table(columns, rows)
-    if (older := len(workspace.operations.list()) - LATEST) > 0:
+    if (older := len(operations) - LATEST) > 0:
         print_text(f"\nOlder operations: {older}; `gatecast operation list` shows them")
 
 
-def _tables(workspace: Workspace) -> list[Table]:
+def _tables(workspace: Workspace, operations: Sequence[Operation]) -> list[Table]:
     services = workspace.services.list()
-    operations = workspace.operations.list()
     return [
         (
             ("model", "created", ">size", "tags"),
@@ -50,8 +51,14 @@ def _tables(workspace: Workspace) -> list[Table]:
         (
             ("operation", "kind", "of", "state", "result"),
             [
-                (operation.id[:8], operation.kind, operation.subject, operation.state, operation.result or "")
-                for operation in operations[:LATEST]
+                (
+                    operation.id[:SHORT],
+                    operation.kind,
+                    operation.subject,
+                    operation.state,
+                    operation.result or "",
+                )
+                for operation in operations
             ],
         ),
         (
