@@ -193,18 +193,9 @@ void convolve_usual(const Strip& strip, int first_tile, int last_tile) {
 template <int G>
 void convolve_any(const Strip& strip, int first_tile, int last_tile) {
   const Convolve& c = strip.c;
-  for (int tile = first_tile; tile < last_tile; ++tile) {
-    const Ahead ahead = strip.ahead(tile);
-    switch (c.pixels - tile * kPixels) {
-      case 1: convolve_tile<1, G>(c, strip.out_block, tile, strip.panel, ahead); break;
-      case 2: convolve_tile<2, G>(c, strip.out_block, tile, strip.panel, ahead); break;
-      case 3: convolve_tile<3, G>(c, strip.out_block, tile, strip.panel, ahead); break;
-      case 4: convolve_tile<4, G>(c, strip.out_block, tile, strip.panel, ahead); break;
-      case 5: convolve_tile<5, G>(c, strip.out_block, tile, strip.panel, ahead); break;
-      case 6: convolve_tile<6, G>(c, strip.out_block, tile, strip.panel, ahead); break;
-      default: convolve_tile<7, G>(c, strip.out_block, tile, strip.panel, ahead);
-    }
-  }
+  each_tile<kPixels>(c, first_tile, last_tile, [&]<int P>(int tile) {
+    convolve_tile<P, G>(c, strip.out_block, tile, strip.panel, strip.ahead(tile));
+  });
 }
 
 template <int G>
@@ -256,17 +247,7 @@ void convolve_depthwise_tile(const Convolve& c, int out_block, int tile) {
 }
 
 void convolve_depthwise(const Convolve& c, int out_block, int first_tile, int last_tile) {
-  for (int tile = first_tile; tile < last_tile; ++tile) {
-    switch (c.pixels - tile * kPixels) {
-      case 1: convolve_depthwise_tile<1>(c, out_block, tile); break;
-      case 2: convolve_depthwise_tile<2>(c, out_block, tile); break;
-      case 3: convolve_depthwise_tile<3>(c, out_block, tile); break;
-      case 4: convolve_depthwise_tile<4>(c, out_block, tile); break;
-      case 5: convolve_depthwise_tile<5>(c, out_block, tile); break;
-      case 6: convolve_depthwise_tile<6>(c, out_block, tile); break;
-      default: convolve_depthwise_tile<7>(c, out_block, tile);
-    }
-  }
+  each_tile<kPixels>(c, first_tile, last_tile, [&]<int P>(int tile) { convolve_depthwise_tile<P>(c, out_block, tile); });
 }
 
 }  // namespace

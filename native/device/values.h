@@ -264,17 +264,23 @@ INLINE bool is_usual(const Convolve& c, int out_block) {
          !end.out.vectors;
 }
 
-// Tiles of four pixels, the last one of those that are left; `Tile::sum<P>` makes the sums of P pixels and ends them.
+// Calls `work.operator()<P>(tile)` for a tile of P pixels: kPixels, or those that are left for the last one.
+template <int kPixels, int P = kPixels, class Work>
+INLINE void with_pixels(const Convolve& c, int tile, const Work& work) {
+  if constexpr (P > 1)
+    if (c.pixels - tile * kPixels < P) return with_pixels<kPixels, P - 1>(c, tile, work);
+  work.template operator()<P>(tile);
+}
+
+template <int kPixels, class Work>
+INLINE void each_tile(const Convolve& c, int first_tile, int last_tile, const Work& work) {
+  for (int tile = first_tile; tile < last_tile; ++tile) with_pixels<kPixels>(c, tile, work);
+}
+
+// Tiles of four pixels; `Tile::sum<P>` makes the sums of P pixels and ends them.
 template <class Tile>
 void convolve_by_four(const Convolve& c, int out_block, int first_tile, int last_tile) {
-  for (int tile = first_tile; tile < last_tile; ++tile) {
-    switch (c.pixels - tile * 4) {
-      case 1: Tile::template sum<1>(c, out_block, tile); break;
-      case 2: Tile::template sum<2>(c, out_block, tile); break;
-      case 3: Tile::template sum<3>(c, out_block, tile); break;
-      default: Tile::template sum<4>(c, out_block, tile);
-    }
-  }
+  each_tile<4>(c, first_tile, last_tile, [&]<int P>(int tile) { Tile::template sum<P>(c, out_block, tile); });
 }
 
 // The end of one pixel whose sums lie in memory in the order of the channels.
