@@ -8,6 +8,7 @@ add_library(engine STATIC
   ${here}/device/program.cc
   ${here}/device/steps.cc
   ${here}/device/thread_pool.cc
+  ${here}/device/tiling.cc
   ${here}/device/transfer.cc
   ${here}/host/gather.cc
   ${here}/host/peak.cc
@@ -31,14 +32,16 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_sources(engine PRIVATE
-    ${here}/device/kernels_avx2.cc ${here}/device/kernels_avx512vnni.cc ${here}/host/pictures_avx2.cc
+    ${here}/device/kernels_avx2.cc ${here}/device/kernels_avx512amx.cc ${here}/device/kernels_avx512vnni.cc ${here}/host/pictures_avx2.cc
     ${here}/numerics/blocks_avx2.cc)
   set_source_files_properties(
     ${here}/device/kernels_avx2.cc ${here}/host/pictures_avx2.cc ${here}/numerics/blocks_avx2.cc
     PROPERTIES COMPILE_OPTIONS "${kernel_flags};-mavx2")
   set_property(SOURCE ${here}/device/kernels_avx2.cc APPEND PROPERTY COMPILE_OPTIONS -mfma)
-  set_source_files_properties(${here}/device/kernels_avx512vnni.cc PROPERTIES COMPILE_OPTIONS
+  set_source_files_properties(${here}/device/kernels_avx512amx.cc ${here}/device/kernels_avx512vnni.cc
+    PROPERTIES COMPILE_OPTIONS
     "${kernel_flags};-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni;-mprfchw;-mprefer-vector-width=512")
+  set_property(SOURCE ${here}/device/kernels_avx512amx.cc APPEND PROPERTY COMPILE_OPTIONS -mamx-tile -mamx-bf16)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   target_sources(engine PRIVATE ${here}/device/kernels_neon.cc)
   set_source_files_properties(${here}/device/kernels_neon.cc PROPERTIES COMPILE_OPTIONS

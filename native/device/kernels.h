@@ -78,6 +78,8 @@ struct Elementwise {
   Epilogue end;
 };
 
+struct TileKernels;
+
 // One set for each instruction set of processors. All return the same bits.
 struct Kernels {
   const char* name;
@@ -88,6 +90,7 @@ struct Kernels {
   void (*convolve_depthwise)(const Convolve&, int out_block, int first_tile, int last_tile);  // of diagonal panels
   void (*pool)(const Pool&, int first_row, int last_row);
   void (*elementwise)(const Elementwise&, int first_row, int last_row);
+  const TileKernels* tiles = nullptr;  // for the convolutions that suit them
 };
 
 extern const Kernels kPortable, kAvx2, kAvx512Vnni, kNeon;

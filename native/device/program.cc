@@ -13,6 +13,13 @@ constexpr int64_t kLeastProducts = 1000, kLeastBlocks = 500;
 
 uint64_t now() { return uint64_t(std::chrono::steady_clock::now().time_since_epoch().count()); }
 
+// A thread's memory for what its part of a step needs meanwhile: as much as any needed before.
+uint8_t* scratch(int64_t bytes) {
+  thread_local Buffer<uint8_t> held;
+  if (int64_t(held.size()) < bytes) held = Buffer<uint8_t>(size_t(bytes));
+  return held.data();
+}
+
 struct ConvolveParts {
   const ConvolveStep& step;
   const Kernels& kernels;
@@ -23,6 +30,10 @@ void convolve_part(const void* work, int part) {
   const int first = part / step.parts_across() * step.part_tiles, last = std::min(first + step.part_tiles, step.tiles);
   const int block = part % step.parts_across() * step.part_blocks;
   const int end = std::min(block + step.part_blocks, step.work.out_blocks);
+  if (step.tables) {
+    const Tiling& tiling = step.tables->tiling;
+    return kernels.tiles->convolve(step.work, tiling, block, end, first, last, scratch(tiling.scratch_bytes));
+  }
   const auto convolve = step.work.diagonal ? kernels.convolve_depthwise : kernels.convolve;
   for (int n = block; n < end; ++n) convolve(step.work, n, first, last);
 }

@@ -6,6 +6,7 @@
 #include "memory.h"
 #include "panels.h"
 #include "thread_pool.h"
+#include "tiling_maker.h"
 #include "transfer.h"
 
 namespace gatecast {
@@ -20,6 +21,7 @@ struct Constants {
 struct ConvolveStep {
   Convolve work;
   std::vector<int32_t> pixel_in, pixel_out, pixel_residual, tile_blocks, tap_blocks, tap_offsets;
+  std::unique_ptr<TilingTables> tables;            // of one that tiles suit
   int tiles = 0, part_tiles = 0, part_blocks = 0;  // a part of the work is so many tiles of so many output blocks
 
   int parts_across() const { return (work.out_blocks + part_blocks - 1) / part_blocks; }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "window.h"
+
 namespace gatecast {
 namespace {
 
@@ -28,24 +30,6 @@ int64_t fair_share(int64_t count, int64_t threads, int64_t most, bool small) {
 
 // How far ahead of their use panels are fetched. Measured: 512 KiB is slower already, the maps lose their place.
 constexpr int64_t kFetchDistance = 256 << 10;
-
-// Where the window of a convolution lies, and which of its taps are inside the map.
-struct Window {
-  explicit Window(const Instruction& i)
-      : rows(i("in_rows")), columns(i("in_columns")), y(i("in_y")), x(i("in_x")), kernel_rows(i("kernel_rows")),
-        kernel_columns(i("kernel_columns")), stride_y(i("stride_y")), stride_x(i("stride_x")),
-        dilation_y(i("dilation_y")), dilation_x(i("dilation_x")) {}
-
-  bool inside(int64_t row, int64_t column) const { return row >= 0 && row < rows && column >= 0 && column < columns; }
-
-  // Whether all taps of the output at (oy, ox) are.
-  bool whole(int64_t oy, int64_t ox) const {
-    const int64_t top = y + oy * stride_y, left = x + ox * stride_x;
-    return inside(top, left) && inside(top + (kernel_rows - 1) * dilation_y, left + (kernel_columns - 1) * dilation_x);
-  }
-
-  int64_t rows, columns, y, x, kernel_rows, kernel_columns, stride_y, stride_x, dilation_y, dilation_x;
-};
 
 }  // namespace
 
@@ -125,7 +109,7 @@ std::unique_ptr<ConvolveStep> StepMaker::convolve(const Instruction& i) {
   c.suspended = i("suspend") ? partials : nullptr;
   if (!c.suspended) c.end = epilogue(i);
   place_pixels(i, *step);
-  share_out(i, *step);
+  if (!tile(i, *step)) share_out(i, *step);
   if (before_) before_->next_run = c.fetch_runs > 1 ? c.panel_bytes / c.fetch_runs : 0;
   before_ = &c;
   c.pixel_in = step->pixel_in.data(), c.pixel_out = step->pixel_out.data();
@@ -165,6 +149,18 @@ void StepMaker::place_pixels(const Instruction& i, ConvolveStep& step) const {
     }
   }
   step.tiles = int(step.tile_blocks.size());
+}
+
+// Whether the kernels take tiles for this one; it is shared out by them then.
+bool StepMaker::tile(const Instruction& i, ConvolveStep& step) const {
+  if (!kernels_.tiles) return false;
+  TilingMaker maker(i, step.work);
+  if (!maker.suits()) return false;
+  const auto share = maker.share_out(threads_);
+  step.tiles = maker.tiles(), step.part_tiles = share.part_tiles, step.part_blocks = share.part_blocks;
+  step.work.fetch_tiles = step.tiles, step.work.fetch_runs = share.part_blocks < step.work.out_blocks ? threads_ : 1;
+  step.tables = std::make_unique<TilingTables>(maker.finish(share, *kernels_.tiles));
+  return true;
 }
 
 void StepMaker::share_out(const Instruction& i, ConvolveStep& step) const {

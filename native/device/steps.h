@@ -21,6 +21,7 @@ class StepMaker {
   Elementwise elementwise(const Instruction& i) const;
   std::unique_ptr<ConvolveStep> convolve(const Instruction& i);
   void place_pixels(const Instruction& i, ConvolveStep& step) const;
+  bool tile(const Instruction& i, ConvolveStep& step) const;
   void share_out(const Instruction& i, ConvolveStep& step) const;
 
   const Memory& memory_;

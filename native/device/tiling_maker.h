@@ -1,0 +1,50 @@
+// Makes a Tiling of an instruction, when a Program is loaded.
+#pragma once
+#include <vector>
+
+#include "tiling.h"
+#include "window.h"
+
+namespace gatecast {
+
+// A tiling with the tables that it points into.
+struct TilingTables {
+  Tiling tiling{};
+  std::vector<Tile> tiles;
+  std::vector<Phase> phases;
+  std::vector<int64_t> distances;
+};
+
+class TilingMaker {
+ public:
+  // A part of the work is so many tiles of so many output blocks.
+  struct Share {
+    int part_tiles, part_blocks;
+  };
+
+  TilingMaker(const Instruction& i, const Convolve& c);
+
+  // Whether tiles are faster than the other kernels.
+  bool suits() const;
+
+  int tiles() const { return int(tables_.tiles.size()); }
+  Share share_out(int threads) const;
+  TilingTables finish(const Share& share, const TileKernels& kernels);
+
+ private:
+  void place_phases();
+  void place_columns();
+  void place_tiles();
+  void add_tile(int64_t position, int64_t end);
+  Phase phase_of(int64_t ky, int64_t kx) const;
+  int64_t rows_of(int first, int last) const;
+  int64_t plane_bytes(int part_tiles) const;
+  int64_t spread_bytes(int part_tiles) const;
+
+  Window window_;
+  const Convolve& c_;
+  int64_t out_rows_, out_columns_;
+  TilingTables tables_;
+};
+
+}  // namespace gatecast
