@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kLine = 64, kPanelTiles = 2 * 16 * kLine;  // bytes: a panel in bfloat16, even lanes, then odd ones
 constexpr int kSumFloats = 2 * kTileRows * 16;           // sums of a tile: of even lanes, then of odd ones
-constexpr int kMostSteps = 12;                           // whose panels, widened, stay in the first-level cache
+constexpr int kMostSteps = 8;                           // whose panels, widened, stay in the first-level cache
 constexpr int kEndedTogether = 8;                        // tiles, whose sums stay there
 
 // Of each value the upper half of a float, which is a bfloat16, without any loss: the lower halves are zeros.
@@ -84,6 +84,7 @@ INLINE void expand_panel(const uint8_t* panel, uint8_t* to) {
 #pragma GCC unroll 8
     for (int group = 0; group < kBlock / 4; ++group) {
       const __m512i four = _mm512_loadu_si512(panel + group * 128 + n * kLine);
+      _mm_prefetch(reinterpret_cast<const char*>(panel + kPanelBytes + group * 128 + n * kLine), _MM_HINT_T0);
       _mm512_store_si512(to + 2 * group * kLine, scale(four, 0x80));
       _mm512_store_si512(to + (2 * group + 1) * kLine, scale(_mm512_srli_epi32(four, 16), 0x80));
     }
@@ -104,7 +105,7 @@ struct alignas(64) Work {
   bool few;                  // tiles share a panel, so each step fetches more
 };
 
-// Multiplies, stores and adds, by hand: the sums of a tile fill 28 registers. Products of a step are stored while those
+// Multiplies, stores and adds, by hand: the sums of a tile fill all 32 registers. Products of a step are stored while those
 // of the next are made, and added one step later, so the first two steps of a tile end the sums of the one before.
 // Even steps use tiles 0 and 1, odd ones 2 and 3.
 #define FIELD(name) "%c[" name "](%[work])"
@@ -134,10 +135,10 @@ struct alignas(64) Work {
   "tdpbf16ps %%tmm6, %%tmm4, %%tmm" odd "\n"
 #define STORE(even, odd, rows)                                 \
   "tilestored %%tmm" even ", " rows "(%[work],%[line],1)\n"    \
-  "tilestored %%tmm" odd ", " rows "+896(%[work],%[line],1)\n"
+  "tilestored %%tmm" odd ", " rows "+1024(%[work],%[line],1)\n"
 #define EACH_SUM(DO)                                                                                           \
   DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14) DO(15) DO(16) \
-  DO(17) DO(18) DO(19) DO(20) DO(21) DO(22) DO(23) DO(24) DO(25) DO(26) DO(27)
+  DO(17) DO(18) DO(19) DO(20) DO(21) DO(22) DO(23) DO(24) DO(25) DO(26) DO(27) DO(28) DO(29) DO(30) DO(31)
 #define ADD_EVEN_ROW(n) "vaddps 64*" #n "(%[work]), %%zmm" #n ", %%zmm" #n "\n"
 #define ADD_ODD_ROW(n) "vaddps 2048+64*" #n "(%[work]), %%zmm" #n ", %%zmm" #n "\n"
 #define CLEAR_SUM(n) "vpxord %%zmm" #n ", %%zmm" #n ", %%zmm" #n "\n"
@@ -172,7 +173,7 @@ struct alignas(64) Work {
   "jb " label "f\n"                            \
   "movq " FIELD("panels") ", %[ahead]\n"       \
   label ":\n"
-#define END_SUMS EACH_SUM(STORE_SUM) "addq $1792, %[sums]\n"
+#define END_SUMS EACH_SUM(STORE_SUM) "addq $2048, %[sums]\n"
 
 // Adds at least two steps to the sums of each of some tiles.
 #define ADD_STEPS(FETCH)                                                                                              \
@@ -206,7 +207,7 @@ struct alignas(64) Work {
         [ahead_end] "i"(offsetof(Work, ahead_end)), [first] "i"(offsetof(Work, first))                                \
       : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",      \
         "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22",   \
-        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27")
+        "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31")
 
 INLINE void add_steps(Work& work) {
   int64_t at, distance, panel, map, left;
@@ -245,7 +246,7 @@ void suspend_tile(const Convolve& c, int out_block, const Tile& tile, const floa
   }
 }
 
-constexpr int kGroup = 7;  // pixels that are ended together
+constexpr int kGroup = 8;  // pixels that are ended together
 
 template <int P>
 void end_group(const Convolve& c, int out_block, const Tile& tile, int first, const float* from) {
@@ -263,17 +264,28 @@ void end_usual(const Convolve& c, int out_block, const Tile& tile, int first, co
 
 using EndGroup = void (*)(const Convolve&, int out_block, const Tile&, int first, const float* from);
 constexpr EndGroup kEndGroup[kGroup] = {end_group<1>, end_group<2>, end_group<3>, end_group<4>,
-                                        end_group<5>, end_group<6>, end_group<7>};
+                                        end_group<5>, end_group<6>, end_group<7>, end_group<8>};
 constexpr EndGroup kEndUsual[2][2] = {{end_usual<false, false>, end_usual<false, true>},
                                       {end_usual<true, false>, end_usual<true, true>}};
 
 void end_pixels(const Convolve& c, int out_block, const Tile& tile, const float* sums) {
   if (c.suspended) return suspend_tile(c, out_block, tile, sums);
-  const EndGroup end_seven =
+  const EndGroup end_whole =
       is_usual(c, out_block) ? kEndUsual[c.end.residual.present()][c.end.activation] : kEndGroup[kGroup - 1];
   int first = 0;
-  for (; first + kGroup <= tile.count; first += kGroup) end_seven(c, out_block, tile, first, sums);
+  for (; first + kGroup <= tile.count; first += kGroup) end_whole(c, out_block, tile, first, sums);
   if (first < tile.count) kEndGroup[tile.count - first - 1](c, out_block, tile, first, sums);
+}
+
+void fetch_pixels(const Convolve& c, int out_block, const Tile& tile) {
+  if (c.suspended || c.end.out.vectors) return;
+  const bool residual = c.end.residual.present() && !c.end.residual.vectors;
+  for (int p = 0; p < tile.count; ++p) {
+    if (residual)
+      fetch_ends<1, true>(c, out_block, tile.pixel + p);
+    else
+      fetch_ends<1, false>(c, out_block, tile.pixel + p);
+  }
 }
 
 // Panels that come later, which are fetched while this chunk's are multiplied.
@@ -334,6 +346,7 @@ void convolve_block(const TilePart& p, int out_block) {
     }
     for (int n = 0; n < tiles; n += kEndedTogether) {
       const int end = n + kEndedTogether < tiles ? n + kEndedTogether : tiles;
+      for (int m = n; m < end; ++m) fetch_pixels(c, out_block, tile[m]);
       add_chunk(p, n, end);
       for (int m = n; m < end; ++m) end_pixels(c, out_block, tile[m], p.sums + m * kSumFloats);
     }
@@ -347,7 +360,7 @@ void configure() {
     uint8_t rows[16];
   } tiles{};
   tiles.palette = 1;
-  for (int n = 0; n < 7; ++n) tiles.bytes[n] = kLine, tiles.rows[n] = n < 5 ? kTileRows : 16;
+  for (int n = 0; n < 7; ++n) tiles.bytes[n] = kLine, tiles.rows[n] = 16;
   _tile_loadconfig(&tiles);
 }
 

@@ -16,7 +16,7 @@ uint64_t now() { return uint64_t(std::chrono::steady_clock::now().time_since_epo
 // A thread's memory for what its part of a step needs meanwhile: as much as any needed before.
 uint8_t* scratch(int64_t bytes) {
   thread_local Buffer<uint8_t> held;
-  if (int64_t(held.size()) < bytes) held = Buffer<uint8_t>(size_t(bytes));
+  if (int64_t(held.size()) < bytes) held = Buffer<uint8_t>(std::max(size_t(bytes), size_t(2) << 20));
   return held.data();
 }
 

@@ -1,24 +1,36 @@
 #include "tiling_maker.h"
 
 #include <algorithm>
-#include <stdlib.h>
 
 #include "window.h"
 
 namespace gatecast {
 namespace {
 
-// What work costs, in cycles, measured: to widen a panel, a tile's block with 32 lanes, a pixel's with other kernels,
-// and to spread a block. The other kernels lose where their rate is less than this.
-constexpr int64_t kPanelCost = 120, kTileCost = 64, kPixelCost = 11;
+// What work costs in cycles, measured: to spread a block, to widen a panel, a tile's product with 32 lanes; and the
+// same product of one pixel by the other kernels.
+constexpr int64_t kSpreadCost = 11, kPanelCost = 180, kTileCost = 95, kPixelCost = 13;
 
-// A part of the work spreads so many bytes at the most, which stay in the second-level cache.
-constexpr int64_t kMostSpread = 512 << 10;
+// More is too much to spread at once: strides and dilations can make a map larger.
+constexpr int64_t kMostSpread = 4 << 20;
+
+// What a part of the work spreads, reads and writes stays in the second-level cache.
+constexpr int64_t kMostBytes = 768 << 10;
 
 // Threads share the tiles of a convolution where each gets so many, else its output blocks.
 constexpr int kTilesPerThread = 20;
 
 int64_t up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
+// How many rows of a map there are up to the last that a tap reaches: those after it may lie outside the memory.
+int reached(int64_t start, int64_t outputs, int64_t stride, int64_t taps, int64_t dilation, int64_t rows) {
+  int64_t last = -1;
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const int64_t first = start + tap * dilation;
+    if (first < rows) last = std::max(last, first + std::min(outputs - 1, (rows - 1 - first) / stride) * stride);
+  }
+  return int(last + 1);
+}
 
 }  // namespace
 
@@ -26,7 +38,9 @@ TilingMaker::TilingMaker(const Instruction& i, const Convolve& c)
     : window_(i), c_(c), out_rows_(i("out_rows")), out_columns_(i("out_columns")) {
   const int64_t groups = c.group_blocks ? up(c.out_blocks, c.group_blocks) : 1;
   auto& t = tables_.tiling;
-  t.rows = int(window_.rows), t.columns = int(window_.columns);
+  t.rows = reached(window_.y, out_rows_, window_.stride_y, window_.kernel_rows, window_.dilation_y, window_.rows);
+  t.columns =
+      reached(window_.x, out_columns_, window_.stride_x, window_.kernel_columns, window_.dilation_x, window_.columns);
   t.stride_y = int(window_.stride_y), t.stride_x = int(window_.stride_x);
   t.row = i("in_row"), t.pixel = i("in_pixel"), t.address = i("in_address");
   t.blocks = int(groups * c.in_blocks);
@@ -57,7 +71,7 @@ void TilingMaker::place_columns() {
   int64_t shared = all - out_columns_;
   for (const Phase& phase : tables_.phases) {
     const int64_t left = phase.x < 0 ? up(-phase.x, window_.stride_x) : 0;
-    const int64_t inside = std::max<int64_t>(up(window_.columns - phase.x, window_.stride_x), 0);
+    const int64_t inside = std::max<int64_t>(up(tables_.tiling.columns - phase.x, window_.stride_x), 0);
     shared = std::min({shared, left, std::max<int64_t>(all - inside, 0)});
   }
   t.width = int(all - shared), t.overhang = int(shared);
@@ -78,7 +92,7 @@ void TilingMaker::place_tiles() {
 
 void TilingMaker::add_tile(int64_t position, int64_t end) {
   const int64_t width = tables_.tiling.width;
-  Tile tile{int32_t(position), 0, 0, {}};
+  Tile tile{position, 0, 0, {}};
   for (int64_t n = 0; n < kTileRows && position + n < end; ++n) {
     const int64_t y = (position + n) / width, x = (position + n) % width;
     if (x >= out_columns_) continue;
@@ -88,9 +102,13 @@ void TilingMaker::add_tile(int64_t position, int64_t end) {
   if (tile.count) tables_.tiles.push_back(tile);
 }
 
-bool TilingMaker::suits() const {
-  const int64_t tiles = int64_t(tables_.tiles.size());
-  return getenv("AMXALL") ? !c_.diagonal && c_.taps * c_.in_blocks > 1 : !c_.diagonal && c_.taps * c_.in_blocks > 1 && kPanelCost + kTileCost * tiles < kPixelCost * c_.pixels;
+bool TilingMaker::suits(const Share& share) const {
+  const int64_t steps = int64_t(c_.taps) * c_.in_blocks;
+  if (c_.diagonal || steps < 2 || spread_bytes(share.part_tiles) > kMostSpread) return false;
+  const int64_t parts = up(tiles(), share.part_tiles), across = up(c_.out_blocks, share.part_blocks);
+  const int64_t spread = parts * across * spread_bytes(share.part_tiles) / kPositionBytes * kSpreadCost;
+  const int64_t products = c_.out_blocks * steps * (parts * kPanelCost + tiles() * kTileCost);
+  return spread + products < c_.out_blocks * steps * c_.pixels * kPixelCost;
 }
 
 // Rows of a plane that the tiles of a part read.
@@ -114,6 +132,11 @@ int64_t TilingMaker::spread_bytes(int part_tiles) const {
   return plane_bytes(part_tiles) * tables_.tiling.blocks * int64_t(tables_.phases.size());
 }
 
+int64_t TilingMaker::part_bytes(const Share& share) const {
+  const int64_t ends = share.part_blocks * (c_.end.residual.present() ? 2 : 1);
+  return spread_bytes(share.part_tiles) + share.part_tiles * kTileRows * ends * (kBlock + 4);
+}
+
 TilingMaker::Share TilingMaker::share_out(int threads) const {
   const int tiles = int(tables_.tiles.size());
   Share share{tiles, c_.out_blocks};
@@ -123,7 +146,7 @@ TilingMaker::Share TilingMaker::share_out(int threads) const {
   else if (threads > 1)
     share.part_blocks = int(up(c_.out_blocks, threads));
   share.part_tiles = int(up(tiles, parts));
-  while (share.part_tiles > 8 && spread_bytes(share.part_tiles) > kMostSpread)
+  while (share.part_tiles > 8 && part_bytes(share) > kMostBytes)
     parts += threads, share.part_tiles = int(up(tiles, parts));
   return share;
 }

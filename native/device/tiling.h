@@ -6,12 +6,12 @@
 
 namespace gatecast {
 
-constexpr int kTileRows = 14;  // positions of a tile: maps of networks for images are multiples of 7 wide
+constexpr int kTileRows = 16;  // positions of a tile
 constexpr int kPositionBytes = 64;
 
 // Positions of a map are numbered by row, then column, of what is spread out; zeros between two rows serve both.
 struct Tile {
-  int32_t position;  // the first
+  int64_t position;  // the first
   int32_t pixel;     // the first that it makes
   uint8_t count;     // pixels that it makes, one after the other
   uint8_t rows[kTileRows];  // where each of them is among the positions
@@ -32,7 +32,8 @@ struct Tiling {
   int reach;             // rows that the last tap lies below the first
   int blocks;            // of a pixel of the map
   int64_t plane_bytes;   // of one block of one phase, for any part
-  int rows, columns, stride_y, stride_x;  // of the map
+  int rows, columns;     // of the map, up to the last that a tap reaches
+  int stride_y, stride_x;
   int64_t row, pixel, address;            // in blocks
   int64_t spread_bytes, scratch_bytes;
 };

@@ -24,11 +24,11 @@ class TilingMaker {
 
   TilingMaker(const Instruction& i, const Convolve& c);
 
-  // Whether tiles are faster than the other kernels.
-  bool suits() const;
-
   int tiles() const { return int(tables_.tiles.size()); }
   Share share_out(int threads) const;
+
+  // Whether tiles are faster than the other kernels.
+  bool suits(const Share& share) const;
   TilingTables finish(const Share& share, const TileKernels& kernels);
 
  private:
@@ -40,6 +40,7 @@ class TilingMaker {
   int64_t rows_of(int first, int last) const;
   int64_t plane_bytes(int part_tiles) const;
   int64_t spread_bytes(int part_tiles) const;
+  int64_t part_bytes(const Share& share) const;
 
   Window window_;
   const Convolve& c_;
