@@ -14,8 +14,8 @@ namespace {
 
 constexpr int kLine = 64, kPanelTiles = 2 * 16 * kLine;  // bytes: a panel in bfloat16, even lanes, then odd ones
 constexpr int kSumFloats = 2 * kTileRows * 16;           // sums of a tile: of even lanes, then of odd ones
-constexpr int kMostSteps = 8;                           // whose panels, widened, stay in the first-level cache
-constexpr int kEndedTogether = 8;                        // tiles, whose sums stay there
+constexpr int kMostSteps = 6;                           // whose panels, widened, stay in the first-level cache
+constexpr int kEndedTogether = 2;                        // tiles, whose sums stay there
 
 // Of each value the upper half of a float, which is a bfloat16, without any loss: the lower halves are zeros.
 INLINE __m512i halves(__m512 even, __m512 odd) { return _mm512_or_si512(_mm512_srli_epi32(bits(even), 16), bits(odd)); }
@@ -277,17 +277,6 @@ void end_pixels(const Convolve& c, int out_block, const Tile& tile, const float*
   if (first < tile.count) kEndGroup[tile.count - first - 1](c, out_block, tile, first, sums);
 }
 
-void fetch_pixels(const Convolve& c, int out_block, const Tile& tile) {
-  if (c.suspended || c.end.out.vectors) return;
-  const bool residual = c.end.residual.present() && !c.end.residual.vectors;
-  for (int p = 0; p < tile.count; ++p) {
-    if (residual)
-      fetch_ends<1, true>(c, out_block, tile.pixel + p);
-    else
-      fetch_ends<1, false>(c, out_block, tile.pixel + p);
-  }
-}
-
 // Panels that come later, which are fetched while this chunk's are multiplied.
 const uint8_t* fetched_meanwhile(const Convolve& c, int out_block, const uint8_t* panels) {
   const uint8_t* next = panels + c.ahead;
@@ -346,7 +335,6 @@ void convolve_block(const TilePart& p, int out_block) {
     }
     for (int n = 0; n < tiles; n += kEndedTogether) {
       const int end = n + kEndedTogether < tiles ? n + kEndedTogether : tiles;
-      for (int m = n; m < end; ++m) fetch_pixels(c, out_block, tile[m]);
       add_chunk(p, n, end);
       for (int m = n; m < end; ++m) end_pixels(c, out_block, tile[m], p.sums + m * kSumFloats);
     }

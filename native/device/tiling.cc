@@ -7,9 +7,9 @@
 namespace gatecast {
 namespace {
 
-// What work costs in cycles, measured: to spread a block, to widen a panel, a tile's product with 32 lanes; and the
-// same product of one pixel by the other kernels.
-constexpr int64_t kSpreadCost = 11, kPanelCost = 180, kTileCost = 95, kPixelCost = 13;
+// What work costs in cycles, measured: to spread a block, to widen a panel, a tile's product with 32 lanes and the
+// beginning and end of its sums; and the product of one pixel by the other kernels.
+constexpr int64_t kSpreadCost = 10, kPanelCost = 165, kTileCost = 88, kSumsCost = 150, kPixelCost = 12;
 
 // More is too much to spread at once: strides and dilations can make a map larger.
 constexpr int64_t kMostSpread = 4 << 20;
@@ -107,8 +107,9 @@ bool TilingMaker::suits(const Share& share) const {
   if (c_.diagonal || steps < 2 || spread_bytes(share.part_tiles) > kMostSpread) return false;
   const int64_t parts = up(tiles(), share.part_tiles), across = up(c_.out_blocks, share.part_blocks);
   const int64_t spread = parts * across * spread_bytes(share.part_tiles) / kPositionBytes * kSpreadCost;
-  const int64_t products = c_.out_blocks * steps * (parts * kPanelCost + tiles() * kTileCost);
-  return spread + products < c_.out_blocks * steps * c_.pixels * kPixelCost;
+  const int64_t products = steps * (parts * kPanelCost + tiles() * kTileCost) + tiles() * kSumsCost;
+  const int64_t quarters = c_.channels > 24 ? 4 : c_.channels > 16 ? 3 : 2;  // of a block that other kernels multiply
+  return spread + c_.out_blocks * products < c_.out_blocks * steps * c_.pixels * kPixelCost * quarters / 4;
 }
 
 // Rows of a plane that the tiles of a part read.
