@@ -48,31 +48,39 @@ INLINE void spread_block(const uint8_t* mantissas, const float* step, uint8_t* t
 
 INLINE void clear(uint8_t* to, int64_t positions) { memset(to, 0, size_t(positions) * kPositionBytes); }
 
-// Rows of one phase's planes of some blocks.
+// Rows of one phase's planes of N blocks, side by side in the map.
+template <int N>
+void spread_blocks(const Convolve& c, const Tiling& t, const Phase& phase, int base, int rows, int block,
+                   uint8_t* planes) {
+  const int left = phase.x < 0 ? (-phase.x + t.stride_x - 1) / t.stride_x : 0;
+  const int inside = t.columns <= phase.x ? 0 : (t.columns - phase.x + t.stride_x - 1) / t.stride_x;
+  const int right = inside < t.width ? inside : t.width;
+  const int64_t step = t.stride_x * t.pixel;
+  uint8_t* to = planes + block * t.plane_bytes;
+  for (int row = 0; row < rows; ++row, to += t.width * kPositionBytes) {
+    const int64_t y = phase.y + int64_t(base + row) * t.stride_y;
+    const bool empty = y < 0 || y >= t.rows || left >= right;
+    for (int n = 0; n < N; ++n) {
+      clear(to + n * t.plane_bytes, empty ? t.width : left);
+      if (!empty) clear(to + n * t.plane_bytes + right * kPositionBytes, t.width - right);
+    }
+    if (empty) continue;
+    const int64_t from = t.address + y * t.row + (phase.x + int64_t(left) * t.stride_x) * t.pixel + block;
+    const uint8_t* mantissas = c.mantissas + from * kBlock;
+    const float* steps = c.steps + from;
+    for (int column = left; column < right; ++column, mantissas += step * kBlock, steps += step)
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n)
+        spread_block(mantissas + n * kBlock, steps + n, to + n * t.plane_bytes + column * kPositionBytes);
+  }
+  for (int n = 0; n < N; ++n) clear(to + n * t.plane_bytes, t.overhang);
+}
+
 void spread_phase(const Convolve& c, const Tiling& t, const Phase& phase, int base, int rows, int first, int last,
                   uint8_t* planes) {
-  const int left = phase.x < 0 ? (-phase.x + t.stride_x - 1) / t.stride_x : 0;
-  int right = t.columns <= phase.x ? 0 : (t.columns - phase.x + t.stride_x - 1) / t.stride_x;
-  if (right > t.width) right = t.width;
-  for (int block = first; block < last; ++block) {
-    uint8_t* to = planes + block * t.plane_bytes;
-    for (int row = 0; row < rows; ++row, to += t.width * kPositionBytes) {
-      const int64_t y = phase.y + int64_t(base + row) * t.stride_y;
-      if (y < 0 || y >= t.rows || left >= right) {
-        clear(to, t.width);
-        continue;
-      }
-      clear(to, left);
-      const int64_t step = t.stride_x * t.pixel;
-      const int64_t from = t.address + y * t.row + (phase.x + int64_t(left) * t.stride_x) * t.pixel + block;
-      const uint8_t* mantissas = c.mantissas + from * kBlock;
-      const float* steps = c.steps + from;
-      for (int column = left; column < right; ++column, mantissas += step * kBlock, steps += step)
-        spread_block(mantissas, steps, to + column * kPositionBytes);
-      clear(to + right * kPositionBytes, t.width - right);
-    }
-    clear(to, t.overhang);
-  }
+  int block = first;
+  for (; block + 4 <= last; block += 4) spread_blocks<4>(c, t, phase, base, rows, block, planes);
+  for (; block < last; ++block) spread_blocks<1>(c, t, phase, base, rows, block, planes);
 }
 
 // A panel in the order of tile registers: [even lanes, odd lanes][pair of channels][lane][2].

@@ -9,7 +9,7 @@ namespace {
 
 // What work costs in cycles, measured: to spread a block, to widen a panel, a tile's product with 32 lanes and the
 // beginning and end of its sums; and the product of one pixel by the other kernels.
-constexpr int64_t kSpreadCost = 10, kPanelCost = 165, kTileCost = 88, kSumsCost = 150, kPixelCost = 12;
+constexpr int64_t kSpreadCost = 9, kPanelCost = 165, kTileCost = 88, kSumsCost = 150, kPixelCost = 12;
 
 // More is too much to spread at once: strides and dilations can make a map larger.
 constexpr int64_t kMostSpread = 4 << 20;
