@@ -47,7 +47,7 @@ class LoadedProgram {
  public:
   LoadedProgram(const std::map<int, std::tuple<std::string, Fields>>& kinds, ByteArray text, size_t prologue,
                 const std::map<std::string, size_t>& sizes, ByteArray weights, const std::string& kernels, int threads,
-                const std::string& digest)
+                const std::string& digest, bool all_tiles)
       : weights_(weights), inputs_(sizes.at("inputs")) {
     if (text.size() % (4 * kInstructionWords)) throw nb::value_error("text must be whole instructions");
     if (threads < 1) throw nb::value_error("threads must be at least 1");
@@ -57,7 +57,7 @@ class LoadedProgram {
     nb::gil_scoped_release release;
     program_ = std::make_unique<Program>(layout, words.data(), words.size() / kInstructionWords, prologue,
                                          sizes_of(sizes), Memory::Section{weights_.data(), weights_.size()},
-                                         kernels_named(kernels), threads, digest);
+                                         kernels_named(kernels), threads, digest, all_tiles);
   }
 
   nb::bytes run(ByteArray inputs) { return run_timed(inputs, nullptr); }
@@ -70,6 +70,7 @@ class LoadedProgram {
   int threads() const { return program_->threads(); }
   uintptr_t packed_address() const { return reinterpret_cast<uintptr_t>(program_->packed()->bytes.data()); }
   size_t packed_bytes() const { return program_->packed()->bytes.size(); }
+  int tilings() const { return program_->tilings(); }
 
  private:
   nb::bytes run_timed(ByteArray inputs, uint64_t* nanoseconds) {
@@ -103,13 +104,15 @@ NB_MODULE(_native, m) {
   bind_pictures(m);
   nb::class_<LoadedProgram>(m, "Program")
       .def(nb::init<const std::map<int, std::tuple<std::string, Fields>>&, ByteArray, size_t,
-                    const std::map<std::string, size_t>&, ByteArray, const std::string&, int, const std::string&>(),
+                    const std::map<std::string, size_t>&, ByteArray, const std::string&, int, const std::string&, bool>(),
            nb::arg("kinds"), nb::arg("text"), nb::arg("prologue"), nb::arg("sizes"), nb::arg("weights"),
-           nb::arg("instruction_set"), nb::arg("threads"), nb::arg("digest") = "")
+           nb::arg("instruction_set"), nb::arg("threads"), nb::arg("digest") = "",
+           nb::arg("all_tiles") = false)
       .def("run", &LoadedProgram::run, nb::arg("inputs"))
       .def("run_profiled", &LoadedProgram::run_profiled, nb::arg("inputs"), nb::arg("nanoseconds"))
       .def_prop_ro("instruction_set", &LoadedProgram::kernels)
       .def_prop_ro("threads", &LoadedProgram::threads)
       .def_prop_ro("packed_address", &LoadedProgram::packed_address)
-      .def_prop_ro("packed_bytes", &LoadedProgram::packed_bytes);
+      .def_prop_ro("packed_bytes", &LoadedProgram::packed_bytes)
+      .def_prop_ro("tilings", &LoadedProgram::tilings);
 }

@@ -1,5 +1,6 @@
 #include "program.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "float_state.h"
@@ -13,44 +14,61 @@ constexpr int64_t kLeastProducts = 1000, kLeastBlocks = 500;
 
 uint64_t now() { return uint64_t(std::chrono::steady_clock::now().time_since_epoch().count()); }
 
-// A thread's memory for what its part of a step needs meanwhile: as much as any needed before.
-uint8_t* scratch(int64_t bytes) {
-  thread_local Buffer<uint8_t> held;
-  if (int64_t(held.size()) < bytes) held = Buffer<uint8_t>(std::max(size_t(bytes), size_t(2) << 20));
-  return held.data();
-}
+// A thread's scratch memory lies in large pages and begins a line of the caches.
+constexpr int64_t kLine = 64, kLeastScratch = int64_t(1) << 21;
 
 struct ConvolveParts {
   const ConvolveStep& step;
   const Kernels& kernels;
+  uint8_t* scratch;
+  int64_t thread_scratch;
 };
 
-void convolve_part(const void* work, int part) {
-  const auto& [step, kernels] = *static_cast<const ConvolveParts*>(work);
+void convolve_part(const void* work, int part, int thread) {
+  const auto& [step, kernels, scratch, thread_scratch] = *static_cast<const ConvolveParts*>(work);
   const int first = part / step.parts_across() * step.part_tiles, last = std::min(first + step.part_tiles, step.tiles);
   const int block = part % step.parts_across() * step.part_blocks;
   const int end = std::min(block + step.part_blocks, step.work.out_blocks);
   if (step.tables) {
-    const Tiling& tiling = step.tables->tiling;
-    return kernels.tiles->convolve(step.work, tiling, block, end, first, last, scratch(tiling.scratch_bytes));
+    uint8_t* own = scratch + thread * thread_scratch;
+    return kernels.tiles->convolve(step.work, step.tables->tiling, block, end, first, last, own);
   }
   const auto convolve = step.work.diagonal ? kernels.convolve_depthwise : kernels.convolve;
   for (int n = block; n < end; ++n) convolve(step.work, n, first, last);
 }
 
+const TilingTables* tables_of(const Step& step) {
+  const auto* convolve = std::get_if<std::unique_ptr<ConvolveStep>>(&step.work);
+  return convolve ? (*convolve)->tables.get() : nullptr;
+}
+
 }  // namespace
 
 Program::Program(const Layout& layout, const uint32_t* text, size_t instructions, size_t prologue, const Sizes& sizes,
-                 Memory::Section weights, const Kernels& kernels, int threads, const std::string& digest)
+                 Memory::Section weights, const Kernels& kernels, int threads, const std::string& digest,
+                 bool all_tiles)
     : kernels_(kernels), memory_(sizes, weights.data, weights.size, kernels.flip), pool_(ThreadPool::shared(threads)) {
   const auto pack = [&] { return pack_weights(layout, text, instructions, sizes, weights, kernels); };
   packed_ = digest.empty() ? pack() : shared_weights(digest + std::to_string(sizes.weight_wrap) + kernels.name, pack);
-  StepMaker maker(memory_, sizes, *packed_, kernels, threads);
+  StepMaker maker(memory_, sizes, *packed_, kernels, threads, all_tiles);
   for (size_t n = 0; n < instructions; ++n) {
     auto step = maker.make(Instruction(layout, text + n * kInstructionWords), int(n));
     if (step) (n < prologue ? prologue_ : body_).push_back(std::move(*step));
   }
+  reserve_scratch();
   execute(prologue_, nullptr);
+}
+
+int Program::tilings() const {
+  return int(std::count_if(body_.begin(), body_.end(), [](const Step& step) { return tables_of(step) != nullptr; }));
+}
+
+void Program::reserve_scratch() {
+  for (const auto* steps : {&prologue_, &body_})
+    for (const Step& step : *steps)
+      if (const TilingTables* tables = tables_of(step))
+        thread_scratch_ = std::max(thread_scratch_, (tables->tiling.scratch_bytes + kLine - 1) / kLine * kLine);
+  if (thread_scratch_) scratch_ = Buffer<uint8_t>(size_t(std::max(thread_scratch_ * threads(), kLeastScratch)));
 }
 
 void Program::run(const uint8_t* inputs, uint64_t* nanoseconds) {
@@ -95,12 +113,12 @@ void Program::execute(const Step& step) {
 
 void Program::execute_parts(const ConvolveStep& step) {
   const Convolve& c = step.work;
-  const ConvolveParts work{step, kernels_};
+  const ConvolveParts work{step, kernels_, scratch_.data(), thread_scratch_};
   const int parts = step.parts();
   if (int64_t(c.pixels) * c.taps * c.in_blocks * c.out_blocks >= kLeastProducts) {
     pool_->run(parts, convolve_part, &work);
   } else {
-    for (int part = 0; part < parts; ++part) convolve_part(&work, part);
+    for (int part = 0; part < parts; ++part) convolve_part(&work, part, 0);
   }
 }
 
@@ -114,7 +132,7 @@ void Program::execute_rows(int rows, int64_t blocks, const Rows& work) {
   };
   const int wanted = 4 * pool_->threads();
   const Shares shares{work, rows, (rows + wanted - 1) / wanted};
-  const auto part = [](const void* data, int number) {
+  const auto part = [](const void* data, int number, int) {
     const Shares& s = *static_cast<const Shares*>(data);
     s.work(number * s.height, std::min((number + 1) * s.height, s.rows));
   };

@@ -37,8 +37,10 @@ class Program {
  public:
   // `weights` must outlive the Program; the prologue is run. Programs with the same `digest` of text and weights share
   // what was packed of them; an empty one is shared with none.
+  // With `all_tiles` whatever can be made by tiles is, not only what is faster so.
   Program(const Layout& layout, const uint32_t* text, size_t instructions, size_t prologue, const Sizes& sizes,
-          Memory::Section weights, const Kernels& kernels, int threads, const std::string& digest = {});
+          Memory::Section weights, const Kernels& kernels, int threads, const std::string& digest = {},
+          bool all_tiles = false);
 
   // Computes one image; `outputs` are valid until the next run. Calls from several threads take turns.
   // `nanoseconds`, if given, gets what each instruction of the text took.
@@ -48,9 +50,11 @@ class Program {
   const Kernels& kernels() const { return kernels_; }
   int threads() const { return pool_->threads(); }
   const SharedWeights& packed() const { return packed_; }
+  int tilings() const;  // convolutions that run by tiles
   std::mutex& lock() { return lock_; }
 
  private:
+  void reserve_scratch();
   void execute(const std::vector<Step>& steps, uint64_t* nanoseconds);
   void execute(const Step& step);
   void execute_parts(const ConvolveStep& step);
@@ -62,6 +66,8 @@ class Program {
   Memory memory_;
   SharedWeights packed_;
   std::vector<Step> prologue_, body_;
+  Buffer<uint8_t> scratch_;     // of each thread
+  int64_t thread_scratch_ = 0;  // bytes
   std::shared_ptr<ThreadPool> pool_;
   std::mutex lock_;
 };

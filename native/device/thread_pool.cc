@@ -51,7 +51,7 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::run(int parts, Part part, const void* work) {
   if (workers_.empty() || parts <= 1) {
-    for (int i = 0; i < parts; ++i) part(work, i);
+    for (int i = 0; i < parts; ++i) part(work, i, 0);
     return;
   }
   part_.store(part, std::memory_order_relaxed);
@@ -83,11 +83,11 @@ void ThreadPool::wait_until_done(int parts) {
 
 void ThreadPool::take_parts(int thread) {
   const int count = int(left_.size());
-  for (int i = 0; i < count; ++i) take(left_[size_t((thread + i) % count)], i == 0);
+  for (int i = 0; i < count; ++i) take(left_[size_t((thread + i) % count)], thread, i == 0);
 }
 
 // Takes parts of a run until none is left: of one's own the first, of another's the last.
-void ThreadPool::take(Left& left, bool own) {
+void ThreadPool::take(Left& left, int thread, bool own) {
   uint64_t word = left.word.load(std::memory_order_acquire);
   while (next_of(word) < end_of(word)) {
     const Part part = part_.load(std::memory_order_relaxed);
@@ -95,7 +95,7 @@ void ThreadPool::take(Left& left, bool own) {
     const int number = own ? next_of(word) : end_of(word) - 1;
     const uint64_t rest = own ? word + 1 : word - (uint64_t(1) << 20);
     if (!left.word.compare_exchange_weak(word, rest, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-    part(work, number);
+    part(work, number, thread);
     const int all = parts_.load(std::memory_order_relaxed);  // of this piece, which lasts until the next line
     if (done_.fetch_add(1) + 1 == all && caller_sleeps_) {
       std::lock_guard guard(sleep_);

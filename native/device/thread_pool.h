@@ -13,8 +13,8 @@
 
 namespace gatecast {
 
-// What runs on a thread: part number `part` of the work.
-using Part = void (*)(const void* work, int part);
+// What runs on a thread: part number `part` of the work, on a thread's number from 0.
+using Part = void (*)(const void* work, int part, int thread);
 
 constexpr int kMostParts = (1 << 20) - 1;
 
@@ -44,7 +44,7 @@ class ThreadPool {
 
   void serve(int thread);
   void take_parts(int thread);
-  void take(Left& left, bool own);
+  void take(Left& left, int thread, bool own);
   bool wait_for_more(uint64_t seen);
   void wait_until_done(int parts);
 

@@ -102,9 +102,12 @@ void TilingMaker::add_tile(int64_t position, int64_t end) {
   if (tile.count) tables_.tiles.push_back(tile);
 }
 
-bool TilingMaker::suits(const Share& share) const {
+bool TilingMaker::possible(const Share& share) const {
+  return !c_.diagonal && int64_t(c_.taps) * c_.in_blocks >= 2 && spread_bytes(share.part_tiles) <= kMostSpread;
+}
+
+bool TilingMaker::faster(const Share& share) const {
   const int64_t steps = int64_t(c_.taps) * c_.in_blocks;
-  if (c_.diagonal || steps < 2 || spread_bytes(share.part_tiles) > kMostSpread) return false;
   const int64_t parts = up(tiles(), share.part_tiles), across = up(c_.out_blocks, share.part_blocks);
   const int64_t spread = parts * across * spread_bytes(share.part_tiles) / kPositionBytes * kSpreadCost;
   const int64_t products = steps * (parts * kPanelCost + tiles() * kTileCost) + tiles() * kSumsCost;

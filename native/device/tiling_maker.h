@@ -27,8 +27,9 @@ class TilingMaker {
   int tiles() const { return int(tables_.tiles.size()); }
   Share share_out(int threads) const;
 
-  // Whether tiles are faster than the other kernels.
-  bool suits(const Share& share) const;
+  // Whether tiles can make it, and whether that is faster than the other kernels.
+  bool possible(const Share& share) const;
+  bool faster(const Share& share) const;
   TilingTables finish(const Share& share, const TileKernels& kernels);
 
  private:

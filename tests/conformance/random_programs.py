@@ -13,6 +13,7 @@ import numpy as np
 from gatecast.errors import ProgramError
 from gatecast.isa import (
     UNITS,
+    Architecture,
     Instruction,
     MapOperation,
     Port,
@@ -36,6 +37,7 @@ class Builder:
     """Text so far, and the next free place of each memory."""
 
     rng: np.random.Generator
+    sizes: Architecture = TINY
     text: list[Instruction] = field(default_factory=list)
     inputs: list[Port] = field(default_factory=list)
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
@@ -123,7 +125,7 @@ class Builder:
         codes = pack(mantissas.astype(np.int8), fmt).reshape(count, -1)
         content = np.concatenate([codes, exponents.astype(np.uint8)], axis=1).tobytes()
         offset, self.weights = len(self.weights), self.weights + content
-        address = self.number(0, TINY.weight_panels - 1)
+        address = self.number(0, self.sizes.weight_panels - 1)
         place = {"offset": offset, "address": address, "count": count}
         self.add("weights", section=Section.WEIGHTS, format=name, **place)
         return address
@@ -146,7 +148,7 @@ class Builder:
             self.text.insert(self.number(0, len(self.text)), sync)
         text = (*linked(self.text), Instruction("end"))
         ports = {"inputs": tuple(self.inputs), "outputs": (port,)}
-        return Program(TINY, text, weights=self.weights, layers=("random",), **ports)
+        return Program(self.sizes, text, weights=self.weights, layers=("random",), **ports)
 
 
 def linked(text):
@@ -190,25 +192,32 @@ def convolve(b):
     resume = b.chance(0.3)
     if taps * in_blocks * out_blocks * (1 + resume) > TINY.weight_panels:
         in_blocks = out_blocks = 1
-    stored = in_blocks * (-(-out_blocks // group) if group else 1)
     shape = (min(most(fields, "y", "rows"), b.number(1, 4)), most(fields, "x", "columns"), out_blocks)
+    return convolution(b, fields, group, in_blocks, shape, resume)
+
+
+def convolution(b, fields, group, in_blocks, shape, resume):
+    """One with this window and shape of its outputs; before it one that suspends, if it resumes."""
+    out_blocks = shape[2]
+    panels = fields["kernel_rows"] * fields["kernel_columns"] * in_blocks * out_blocks
+    stored = in_blocks * (-(-out_blocks // group) if group else 1)
     name = b.pick(*FORMATS)
     fields |= b.load("in", (fields["in_rows"], fields["in_columns"], stored), name)
     fields |= {"in_blocks": in_blocks, "group_blocks": group, "weight_format": b.pick(*FORMATS)}
     fields |= dict(zip(("out_rows", "out_columns", "out_blocks"), shape, strict=True))
-    fields["interleave"] = b.pick(0, 0, 1, 3, TINY.max_interleave)
+    fields["interleave"] = b.pick(0, 0, 1, 3, b.sizes.max_interleave)
     suspends = b.chance(0.15)
     if resume or suspends:
         fields["partials"], b.vectors = b.vectors, b.vectors + int(np.prod(shape))
     if resume:
-        first = b.panels(taps * in_blocks * out_blocks, fields["weight_format"])
+        first = b.panels(panels, fields["weight_format"])
         b.add("convolve", **fields, weights=first, suspend=1)
     if suspends:
         epilogue, view = {"suspend": 1}, View(fields["partials"], F32, shape[1] * out_blocks, out_blocks)
     else:
         view = b.view(shape, b.pick(F32, *FORMATS))
         epilogue = view.fields("out") | convolve_epilogue(b, shape)
-    weights = b.panels(taps * in_blocks * out_blocks, fields["weight_format"])
+    weights = b.panels(panels, fields["weight_format"])
     b.add("convolve", **fields, **epilogue, weights=weights, resume=int(resume))
     return view, shape
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.compiler.running import compiled, small
+from tests.devices.all_tiles import TILED, all_tiles, software
 from tests.random_graphs import random_graph, random_input
 
 import gatecast
@@ -21,8 +22,7 @@ from gatecast.quantization import quantize
 from gatecast.zoo import load
 
 from .random_programs import KINDS, random_program
-
-software = pytest.importorskip("gatecast.devices.software", reason="needs the extension gatecast._native")
+from .wide_programs import wide_program
 
 VARIANTS = [(name, threads) for name in software.instruction_sets() for threads in (1, 2)]
 SIZES = [architecture("software"), architecture("tiny"), small(60, 20, 40), small(200, 40, 100)]
@@ -34,12 +34,28 @@ def assert_same(program, inputs, variants=VARIANTS):
         loaded = software.SoftwareDevice(threads, name).load(program)
         assert loaded.run(inputs) == expected, (name, threads)
         loaded.close()
+        if name == TILED:
+            with all_tiles():
+                loaded = software.SoftwareDevice(threads, name).load(program)
+            assert loaded.run(inputs) == expected, (name, threads, "all tiles")
+            loaded.close()
 
 
 @pytest.mark.parametrize("seed", range(60))
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_fields(kind, seed):
     assert_same(*random_program(kind, seed))
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_random_fields_of_convolutions_of_many_pixels(seed):
+    assert_same(*wide_program(seed))
+
+
+@pytest.mark.skipif(TILED not in software.instruction_sets(), reason=f"needs a processor with {TILED}")
+def test_many_of_these_run_by_tiles():
+    found = [software.SoftwareDevice(1, TILED).load(wide_program(seed)[0]) for seed in range(80)]
+    assert sum(loaded._native.tilings > 0 for loaded in found) > 25
 
 
 @pytest.mark.parametrize("formats", ["bfp8", "bfp5/bfp6", "bfp4"])
@@ -63,6 +79,15 @@ def test_damaged_programs_are_refused_or_give_the_same_bytes(seed):
     rng = np.random.default_rng(seed)
     program, inputs = random_program(KINDS[seed % 3], seed % 20)
     damaged = damage(rng, program)
+    if damaged is None or damaged.inputs_bytes != len(inputs):
+        return
+    assert_same(damaged, inputs, [VARIANTS[0], VARIANTS[-1]])
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_damaged_convolutions_of_many_pixels_are_refused_or_give_the_same_bytes(seed):
+    program, inputs = wide_program(seed % 40)
+    damaged = damage(np.random.default_rng(seed), program)
     if damaged is None or damaged.inputs_bytes != len(inputs):
         return
     assert_same(damaged, inputs, [VARIANTS[0], VARIANTS[-1]])
