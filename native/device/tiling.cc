@@ -18,7 +18,7 @@ constexpr int64_t kMostSpread = 4 << 20;
 constexpr int64_t kMostBytes = 768 << 10;
 
 // Threads share the tiles of a convolution where each gets so many, else its output blocks.
-constexpr int kTilesPerThread = 20;
+constexpr int kTilesPerThread = 6;
 
 int64_t up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
@@ -146,7 +146,7 @@ TilingMaker::Share TilingMaker::share_out(int threads) const {
   Share share{tiles, c_.out_blocks};
   int64_t parts = 1;
   if (threads > 1 && tiles >= kTilesPerThread * threads)
-    parts = 2 * threads;
+    parts = threads;
   else if (threads > 1)
     share.part_blocks = int(up(c_.out_blocks, threads));
   share.part_tiles = int(up(tiles, parts));

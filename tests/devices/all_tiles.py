@@ -1,4 +1,4 @@
-"""Make the software device run all that it can by tiles, not only what is faster so: small cases suffice then."""
+"""Make the software device run all that it can by tiles, not only what is faster so."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
