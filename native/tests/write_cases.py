@@ -20,6 +20,7 @@ from gatecast.zoo import load
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.conformance.random_programs import KINDS, random_program
+from tests.conformance.wide_programs import wide_program
 
 
 def write_case(path: Path, program: Program, inputs: bytes) -> None:
@@ -57,6 +58,8 @@ def main() -> None:
     for kind in KINDS:
         for seed in range(options.programs):
             write_case(options.folder / f"{kind}{seed}.case", *random_program(kind, seed))
+    for seed in range(options.programs):
+        write_case(options.folder / f"wide{seed}.case", *wide_program(seed))
     for name in ("bfp8", "bfp5/bfp6"):
         write_case(options.folder / f"fashion-{name.replace('/', '-')}.case", *carried(name))
 
