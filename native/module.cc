@@ -104,10 +104,10 @@ NB_MODULE(_native, m) {
   bind_pictures(m);
   nb::class_<LoadedProgram>(m, "Program")
       .def(nb::init<const std::map<int, std::tuple<std::string, Fields>>&, ByteArray, size_t,
-                    const std::map<std::string, size_t>&, ByteArray, const std::string&, int, const std::string&, bool>(),
+                    const std::map<std::string, size_t>&, ByteArray, const std::string&, int, const std::string&,
+                    bool>(),
            nb::arg("kinds"), nb::arg("text"), nb::arg("prologue"), nb::arg("sizes"), nb::arg("weights"),
-           nb::arg("instruction_set"), nb::arg("threads"), nb::arg("digest") = "",
-           nb::arg("all_tiles") = false)
+           nb::arg("instruction_set"), nb::arg("threads"), nb::arg("digest") = "", nb::arg("all_tiles") = false)
       .def("run", &LoadedProgram::run, nb::arg("inputs"))
       .def("run_profiled", &LoadedProgram::run_profiled, nb::arg("inputs"), nb::arg("nanoseconds"))
       .def_prop_ro("instruction_set", &LoadedProgram::kernels)

@@ -14,8 +14,9 @@ namespace {
 
 constexpr int kLine = 64, kPanelTiles = 2 * 16 * kLine;  // bytes: a panel in bfloat16, even lanes, then odd ones
 constexpr int kSumFloats = 2 * kTileRows * 16;           // sums of a tile: of even lanes, then of odd ones
-constexpr int kMostSteps = 6;                           // whose panels, widened, stay in the first-level cache
+constexpr int kMostSteps = 6;                            // whose panels, widened, stay in the first-level cache
 constexpr int kEndedTogether = 2;                        // tiles, whose sums stay there
+constexpr int kFewTiles = 9;                             // fewer fetch five lines at a step, else two: a panel has 18
 
 // Of each value the upper half of a float, which is a bfloat16, without any loss: the lower halves are zeros.
 INLINE __m512i halves(__m512 even, __m512 odd) { return _mm512_or_si512(_mm512_srli_epi32(bits(even), 16), bits(odd)); }
@@ -50,7 +51,7 @@ INLINE void clear(uint8_t* to, int64_t positions) { memset(to, 0, size_t(positio
 
 // Rows of one phase's planes of N blocks, side by side in the map.
 template <int N>
-void spread_blocks(const Convolve& c, const Tiling& t, const Phase& phase, int base, int rows, int block,
+void spread_blocks(const Convolve& c, const Tiling& t, const Phase& phase, int64_t base, int rows, int block,
                    uint8_t* planes) {
   const int left = phase.x < 0 ? (-phase.x + t.stride_x - 1) / t.stride_x : 0;
   const int inside = t.columns <= phase.x ? 0 : (t.columns - phase.x + t.stride_x - 1) / t.stride_x;
@@ -58,7 +59,7 @@ void spread_blocks(const Convolve& c, const Tiling& t, const Phase& phase, int b
   const int64_t step = t.stride_x * t.pixel;
   uint8_t* to = planes + block * t.plane_bytes;
   for (int row = 0; row < rows; ++row, to += t.width * kPositionBytes) {
-    const int64_t y = phase.y + int64_t(base + row) * t.stride_y;
+    const int64_t y = phase.y + (base + row) * t.stride_y;
     const bool empty = y < 0 || y >= t.rows || left >= right;
     for (int n = 0; n < N; ++n) {
       clear(to + n * t.plane_bytes, empty ? t.width : left);
@@ -76,8 +77,8 @@ void spread_blocks(const Convolve& c, const Tiling& t, const Phase& phase, int b
   for (int n = 0; n < N; ++n) clear(to + n * t.plane_bytes, t.overhang);
 }
 
-void spread_phase(const Convolve& c, const Tiling& t, const Phase& phase, int base, int rows, int first, int last,
-                  uint8_t* planes) {
+void spread_phase(const Convolve& c, const Tiling& t, const Phase& phase, int64_t base, int rows, int first,
+                  int last, uint8_t* planes) {
   int block = first;
   for (; block + 4 <= last; block += 4) spread_blocks<4>(c, t, phase, base, rows, block, planes);
   for (; block < last; ++block) spread_blocks<1>(c, t, phase, base, rows, block, planes);
@@ -113,9 +114,9 @@ struct alignas(64) Work {
   bool few;                  // tiles share a panel, so each step fetches more
 };
 
-// Multiplies, stores and adds, by hand: the sums of a tile fill all 32 registers. Products of a step are stored while those
-// of the next are made, and added one step later, so the first two steps of a tile end the sums of the one before.
-// Even steps use tiles 0 and 1, odd ones 2 and 3.
+// Multiplies, stores and adds, by hand: the sums of a tile fill all 32 registers. Products of a step are stored while
+// those of the next are made, and added one step later, so the first two steps of a tile end the sums of the one
+// before. Even steps use tiles 0 and 1, odd ones 2 and 3.
 #define FIELD(name) "%c[" name "](%[work])"
 #define LOAD                                     \
   "movq (%[distance]), %[at]\n"                  \
@@ -160,14 +161,11 @@ struct alignas(64) Work {
 #define ADD_ODD EACH_SUM(ADD_ODD_ROW)
 #define EVEN_STEP(FETCH) FETCH MAKE_EVEN STORE_ODD ADD_EVEN
 #define ODD_STEP(FETCH) FETCH MAKE_ODD STORE_EVEN ADD_ODD
-// The number of the label that follows these makes it local to them.
-#define BEGIN_SUMS(label)               \
-  "cmpq $0, " FIELD("first") "\n"       \
-  "jne " label "0f\n"                   \
-  EACH_SUM(LOAD_SUM)                    \
-  "jmp " label "1f\n"                   \
-  label "0:\n" EACH_SUM(CLEAR_SUM)      \
-  label "1:\n"
+// What begins and goes on with a tile's sums. Labels are numbers, so each use needs some of its own.
+#define BEGIN_SUMS(label)                                              \
+  "cmpq $0, " FIELD("first") "\n"                                      \
+  "jne " label "0f\n" EACH_SUM(LOAD_SUM)                               \
+  "jmp " label "1f\n" label "0:\n" EACH_SUM(CLEAR_SUM) label "1:\n"
 #define NEXT_TILE(label)                       \
   "movq " FIELD("places") ", %[at]\n"          \
   "addq $8, " FIELD("places") "\n"             \
@@ -179,7 +177,7 @@ struct alignas(64) Work {
   "subq $2, %[left]\n"                         \
   "cmpq " FIELD("ahead_end") ", %[ahead]\n"    \
   "jb " label "f\n"                            \
-  "movq " FIELD("panels") ", %[ahead]\n"       \
+  "movq " FIELD("ahead_end") ", %[ahead]\n"    \
   label ":\n"
 #define END_SUMS EACH_SUM(STORE_SUM) "addq $2048, %[sums]\n"
 
@@ -300,14 +298,15 @@ struct TilePart {
   TilePart(const Convolve& c, const Tiling& t, int first, int last, uint8_t* scratch)
       : c(c), t(t), first(first), last(last), base(t.tiles[first].position / t.width), map(scratch),
         panels(map + t.spread_bytes), work(*reinterpret_cast<Work*>(panels + kMostSteps * kPanelTiles)),
-        sums(reinterpret_cast<float*>(&work + 1)), places(reinterpret_cast<int64_t*>(sums + (last - first) * kSumFloats)) {
-    for (int n = first; n < last; ++n)
-      places[n - first] = int64_t(t.tiles[n].position - base * t.width) * kPositionBytes;
+        sums(reinterpret_cast<float*>(&work + 1)),
+        places(reinterpret_cast<int64_t*>(sums + (last - first) * kSumFloats)) {
+    for (int n = first; n < last; ++n) places[n - first] = (t.tiles[n].position - base * t.width) * kPositionBytes;
   }
 
   const Convolve& c;
   const Tiling& t;
-  int first, last, base;
+  int first, last;
+  int64_t base;  // row of the first tile
   uint8_t *map, *panels;
   Work& work;
   float* sums;
@@ -364,12 +363,12 @@ void convolve_tiles(const Convolve& c, const Tiling& t, int first_out, int last_
                     uint8_t* scratch) {
   const TilePart p(c, t, first_tile, last_tile, scratch);
   const Tile& last = t.tiles[last_tile - 1];
-  const int rows = (last.position + last.rows[last.count - 1]) / t.width + 1 - p.base + t.reach;
+  const int rows = int((last.position + last.rows[last.count - 1]) / t.width + 1 - p.base + t.reach);
   const int begin = first_block(c, first_out), end = first_block(c, last_out - 1) + c.in_blocks;
   for (int n = 0; n < t.phase_count; ++n)
     spread_phase(c, t, t.phases[n], p.base, rows, begin, end, p.map + int64_t(n) * t.blocks * t.plane_bytes);
   configure();
-  p.work.few = last_tile - first_tile < 9;
+  p.work.few = last_tile - first_tile < kFewTiles;
   for (int out_block = first_out; out_block < last_out; ++out_block) convolve_block(p, out_block);
   _tile_release();
 }

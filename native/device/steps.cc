@@ -155,10 +155,13 @@ void StepMaker::place_pixels(const Instruction& i, ConvolveStep& step) const {
 bool StepMaker::tile(const Instruction& i, ConvolveStep& step) const {
   if (!kernels_.tiles) return false;
   TilingMaker maker(i, step.work);
+  if (!maker.possible()) return false;
   const auto share = maker.share_out(threads_);
-  if (!maker.possible(share) || !(all_tiles_ || maker.faster(share))) return false;
+  if (!all_tiles_ && !maker.faster(share)) return false;
   step.tiles = maker.tiles(), step.part_tiles = share.part_tiles, step.part_blocks = share.part_blocks;
-  step.work.fetch_tiles = step.tiles, step.work.fetch_runs = share.part_blocks < step.work.out_blocks ? threads_ : 1;
+  if (step.parts() > kMostParts) return false;
+  step.work.fetch_tiles = step.tiles;
+  step.work.fetch_runs = share.part_blocks < step.work.out_blocks ? threads_ : 1;
   step.tables = std::make_unique<TilingTables>(maker.finish(share, *kernels_.tiles));
   return true;
 }

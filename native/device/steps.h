@@ -10,7 +10,8 @@ class StepMaker {
  public:
   StepMaker(const Memory& memory, const Sizes& sizes, const PackedWeights& packed, const Kernels& kernels, int threads,
             bool all_tiles)
-      : memory_(memory), weights_(sizes), packed_(packed), kernels_(kernels), threads_(threads), all_tiles_(all_tiles) {}
+      : memory_(memory), weights_(sizes), packed_(packed), kernels_(kernels), threads_(threads),
+        all_tiles_(all_tiles) {}
 
   // None for an instruction that does nothing in a run.
   std::optional<Step> make(const Instruction& i, int number);

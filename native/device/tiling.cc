@@ -16,6 +16,7 @@ constexpr int64_t kMostSpread = 4 << 20;
 
 // What a part of the work spreads, reads and writes stays in the second-level cache.
 constexpr int64_t kMostBytes = 768 << 10;
+constexpr int kLeastTiles = 8;  // but a part has so many, for the cost of its panels
 
 // Threads share the tiles of a convolution where each gets so many, else its output blocks.
 constexpr int kTilesPerThread = 6;
@@ -102,8 +103,10 @@ void TilingMaker::add_tile(int64_t position, int64_t end) {
   if (tile.count) tables_.tiles.push_back(tile);
 }
 
-bool TilingMaker::possible(const Share& share) const {
-  return !c_.diagonal && int64_t(c_.taps) * c_.in_blocks >= 2 && spread_bytes(share.part_tiles) <= kMostSpread;
+// A part may have a single tile, if need be.
+bool TilingMaker::possible() const {
+  return !c_.diagonal && int64_t(c_.taps) * c_.in_blocks >= 2 &&
+         plane_bytes(1) <= kMostSpread / (tables_.tiling.blocks * int64_t(tables_.phases.size()));
 }
 
 bool TilingMaker::faster(const Share& share) const {
@@ -150,8 +153,14 @@ TilingMaker::Share TilingMaker::share_out(int threads) const {
   else if (threads > 1)
     share.part_blocks = int(up(c_.out_blocks, threads));
   share.part_tiles = int(up(tiles, parts));
-  while (share.part_tiles > 8 && part_bytes(share) > kMostBytes)
-    parts += threads, share.part_tiles = int(up(tiles, parts));
+  const auto too_large = [&] {
+    return spread_bytes(share.part_tiles) > kMostSpread ||
+           (share.part_tiles > kLeastTiles && part_bytes(share) > kMostBytes);
+  };
+  while (share.part_tiles > 1 && too_large()) {
+    parts += threads * (1 + parts / (8 * threads));
+    share.part_tiles = int(up(tiles, parts));
+  }
   return share;
 }
 

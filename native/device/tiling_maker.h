@@ -24,11 +24,12 @@ class TilingMaker {
 
   TilingMaker(const Instruction& i, const Convolve& c);
 
+  bool possible() const;
+
   int tiles() const { return int(tables_.tiles.size()); }
   Share share_out(int threads) const;
 
-  // Whether tiles can make it, and whether that is faster than the other kernels.
-  bool possible(const Share& share) const;
+  // Whether that is faster than the other kernels.
   bool faster(const Share& share) const;
   TilingTables finish(const Share& share, const TileKernels& kernels);
 
