@@ -103,6 +103,7 @@ def prepare(netlist: Path, lanes: int) -> None:
     """Make the netlist such that nextpnr comes further with it."""
     design = json.loads(netlist.read_text())
     open_ends(design)
+    tie_high(design)
     if lanes == len(ZONES):
         floorplan(design)
     netlist.write_text(json.dumps(design))
@@ -144,6 +145,43 @@ def _blind(cell: dict) -> bool:
         values = (0, 1) if bit not in ("0", "1") else (int(bit),)
         found = [number | value << pin for number in found for value in values]
     return cell["parameters"]["INJECT1_0"] == "NO" and not any(table >> number & 1 for number in found)
+
+
+def tie_high(design: dict) -> None:
+    """Let carry cells find their constants themselves: a constant 0 on a pin has to be routed, 1 is what it has.
+
+    A carry cell takes 1 for 0 if its table does not care: its low four entries, which make the carry, have C and
+    D at 0. A chain's first carry comes from a cell before it, as nextpnr would make, with a constant table.
+    """
+    for module in design["modules"].values():
+        cells = module["cells"]
+        numbers = [
+            bit for cell in cells.values() for bits in cell["connections"].values() for bit in bits
+        ]
+        free = max((bit for bit in numbers if isinstance(bit, int)), default=0) + 1
+        firsts = {}
+        for name, cell in cells.items():
+            if cell["type"] != "CCU2C":
+                continue
+            pins, parameters = cell["connections"], cell["parameters"]
+            for half in "01":
+                table = parameters[f"INIT{half}"][::-1]
+                for place, pin in enumerate("ABCD"):
+                    if pins[pin + half] == ["0"]:
+                        pins[pin + half] = ["1"]
+                        table = "".join(table[number & ~(1 << place)] for number in range(16))
+                parameters[f"INIT{half}"] = table[::-1]
+            if pins["CIN"] in (["0"], ["1"]):
+                firsts[f"{name}_first"] = _constant_carry(cell, pins["CIN"][0], free)
+                pins["CIN"] = [free]
+                free += 1
+        cells.update(firsts)
+
+
+def _constant_carry(cell: dict, value: str, net: int) -> dict:
+    pins = {f"{pin}{half}": ["1"] for pin in "ABCD" for half in "01"} | {"CIN": ["x"], "S0": [], "S1": []}
+    tables = {"INIT0": f"{15 * int(value):016b}", "INIT1": "1" * 16, "INJECT1_0": "NO", "INJECT1_1": "YES"}
+    return {**cell, "attributes": {}, "parameters": tables, "connections": {**pins, "COUT": [net]}}
 
 
 def floorplan(design: dict) -> None:

@@ -15,6 +15,7 @@ from .load_unit import LoadUnit
 from .matrix_unit import MatrixUnit
 from .operands import VECTOR_WORDS, WORD_VALUES
 from .pipeline import named
+from .reader import Reader
 from .registers import IDENTITY, INTERFACE, Reason
 from .shared_memory import SharedMemory
 from .store_unit import StoreUnit
@@ -83,16 +84,14 @@ class Core(wiring.Component):
             32 * WORD_VALUES,
             sizes.vectors * VECTOR_WORDS,
             ("epilogue", "vector", "store", "partials"),
-            ("load", "constants", "matrix", "vector"),
+            ("reader", "matrix", "vector"),
         )
         place = (blocks.address_bits, words.address_bits)
         matrix = MatrixUnit(sizes, *place, self.design)
         written = matrix.array.written.shape()
         units = {
-            "load": LoadUnit(*place, sizes.max_activation_bits),
-            "weights": WeightsUnit(
-                written, sizes.lanes, sizes.weight_panels, place[1], sizes.max_weight_bits
-            ),
+            "load": LoadUnit(*place),
+            "weights": WeightsUnit(written, sizes.lanes, sizes.weight_panels, place[1]),
             "matrix": matrix,
             "vector": VectorUnit(sizes.vector_values, *place),
             "store": StoreUnit(*place, sizes.max_activation_bits),
@@ -118,16 +117,21 @@ class Core(wiring.Component):
         return m
 
     def _memory(self, m, units):
-        users = ("fetch", "load", "store", "weights")
-        m.submodules.master = master = MemoryMaster(users, writers=("store",))
-        m.submodules.fetch = fetch = Fetch(self.architecture)
-        for user in users:
-            unit = fetch if user == "fetch" else units[user]
-            connect(m, unit.request, getattr(master, f"{user}_request"))
-            if user == "store":
-                m.d.comb += getattr(master, f"{user}_response").ready.eq(1)
-            else:
-                connect(m, unit.response, getattr(master, f"{user}_response"))
+        sizes = self.architecture
+        m.submodules.master = master = MemoryMaster(("fetch", "store", "reader"), writers=("store",))
+        m.submodules.fetch = fetch = Fetch(sizes)
+        m.submodules.reader = reader = Reader(
+            {name: units[name].tag.size for name in ("load", "weights")},
+            max(sizes.max_activation_bits, sizes.max_weight_bits),
+        )
+        for name, user in (("fetch", fetch), ("reader", reader), ("store", units["store"])):
+            connect(m, user.request, getattr(master, f"{name}_request"))
+        for name, user in (("fetch", fetch), ("reader", reader)):
+            connect(m, user.response, getattr(master, f"{name}_response"))
+        m.d.comb += master.store_response.ready.eq(1)
+        for name in ("load", "weights"):
+            connect(m, units[name].ask, getattr(reader, f"{name}_ask"))
+            connect(m, getattr(reader, f"{name}_found"), units[name].found)
         connect(m, master.request, flipped(self.request))
         connect(m, master.response, flipped(self.response))
         m.d.comb += [
@@ -182,12 +186,19 @@ def _connect_memories(m, units, blocks, words):
         (vector.read_words, words.read_vector),
         (store.read_words, words.read_store),
         (matrix.read_partials, words.read_partials),
-        (load.write_words, words.write_load),
-        (units["weights"].write_words, words.write_constants),
         (matrix.write_words, words.write_matrix),
         (vector.write_words, words.write_vector),
     ):
         connect(m, user, port)
+    # the reader finds what is for one of them at a time
+    constants, port = units["weights"].write_words, words.write_reader
+    m.d.comb += [
+        port.valid.eq(load.write_words.valid | constants.valid),
+        port.address.eq(Mux(constants.valid, constants.address, load.write_words.address)),
+        port.data.eq(constants.data),
+        load.write_words.ready.eq(port.ready),
+        constants.ready.eq(port.ready),
+    ]
 
 
 class Npu(wiring.Component):
