@@ -175,7 +175,7 @@ class Reader(wiring.Component):
 
 
 def _turned(m: Module, beats: list[Value], note: data.View) -> Value:
-    """16 bytes from the even byte of `note.start` on; what lies before it in the last beat comes behind them."""
+    """16 bytes from the even byte of `note.start` on; those before it in the last beat come behind."""
     joined = []
     for i in range(BEAT // 2):
         first = named(m, note.two & (note.start[1:] <= i), f"first{i}")
