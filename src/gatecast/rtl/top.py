@@ -34,6 +34,8 @@ class Core(wiring.Component):
 
     Members
     -------
+    reset : In(1)
+        Forget everything, a cycle later: each part follows a register of its own, which stands near it.
     start, clear : In(1)
         Begin with `text` and `count`; set counters to 0.
     weights, workspace, inputs, outputs : In(32)
@@ -52,6 +54,7 @@ class Core(wiring.Component):
     def __init__(self, architecture: Architecture, design: LaneDesign):
         self.architecture, self.design = architecture, design
         members = {
+            "reset": In(1),
             "start": In(1),
             "text": In(32),
             "count": In(NUMBER_BITS),
@@ -74,18 +77,13 @@ class Core(wiring.Component):
         """Make the circuit."""
         m = Module()
         sizes = self.architecture
-        m.submodules.blocks = blocks = SharedMemory(
-            BLOCK_BITS,
-            sizes.activation_blocks,
-            ("epilogue", "vector", "store", "steps"),
-            ("load", "matrix", "vector"),
+        readers, writers = ("epilogue", "vector", "store"), ("matrix", "vector")
+        blocks = SharedMemory(BLOCK_BITS, sizes.activation_blocks, (*readers, "steps"), ("load", *writers))
+        words = SharedMemory(
+            32 * WORD_VALUES, sizes.vectors * VECTOR_WORDS, (*readers, "partials"), ("reader", *writers)
         )
-        m.submodules.words = words = SharedMemory(
-            32 * WORD_VALUES,
-            sizes.vectors * VECTOR_WORDS,
-            ("epilogue", "vector", "store", "partials"),
-            ("reader", "matrix", "vector"),
-        )
+        for name, part in (("blocks", blocks), ("words", words)):
+            self._add(m, name, part)
         place = (blocks.address_bits, words.address_bits)
         matrix = MatrixUnit(sizes, *place, self.design)
         written = matrix.array.written.shape()
@@ -97,7 +95,7 @@ class Core(wiring.Component):
             "store": StoreUnit(*place, sizes.max_activation_bits),
         }
         for name, unit in units.items():
-            m.submodules[name] = unit
+            self._add(m, name, unit)
         _connect_memories(m, units, blocks, words)
         m.d.comb += matrix.written.eq(units["weights"].written)
         master, fetch = self._memory(m, units)
@@ -116,14 +114,21 @@ class Core(wiring.Component):
         ]
         return m
 
+    def _add(self, m, name, part):
+        """Make a part a submodule, with its reset."""
+        reset = Signal(name=f"{name}_reset", attrs={"keep": 1})
+        m.d.sync += reset.eq(self.reset)
+        m.submodules[name] = ResetInserter(reset)(part)
+        return part
+
     def _memory(self, m, units):
         sizes = self.architecture
-        m.submodules.master = master = MemoryMaster(("fetch", "store", "reader"), writers=("store",))
-        m.submodules.fetch = fetch = Fetch(sizes)
-        m.submodules.reader = reader = Reader(
-            {name: units[name].tag.size for name in ("load", "weights")},
-            max(sizes.max_activation_bits, sizes.max_weight_bits),
-        )
+        users = {name: units[name].tag.size for name in ("load", "weights")}
+        reader = Reader(users, max(sizes.max_activation_bits, sizes.max_weight_bits))
+        master = MemoryMaster(("fetch", "store", "reader"), writers=("store",))
+        fetch = Fetch(sizes)
+        for name, part in (("master", master), ("fetch", fetch), ("reader", reader)):
+            self._add(m, name, part)
         for name, user in (("fetch", fetch), ("reader", reader), ("store", units["store"])):
             connect(m, user.request, getattr(master, f"{name}_request"))
         for name, user in (("fetch", fetch), ("reader", reader)):
@@ -149,11 +154,10 @@ class Core(wiring.Component):
             m.d.sync += unit.section.eq(sections[section[:2]])
 
     def _control(self, m, units, fetch):
-        m.submodules.tokens = tokens = Tokens()
+        tokens = self._add(m, "tokens", Tokens())
         controls = []
         for number, (name, unit) in enumerate(units.items()):
-            control = UnitControl(name)
-            m.submodules[f"{name}_control"] = control
+            control = self._add(m, f"{name}_control", UnitControl(name))
             connect(m, getattr(fetch, name), control.i)
             m.d.comb += [
                 tokens.wait[number].eq(control.wait),
@@ -244,7 +248,7 @@ class Npu(wiring.Component):
         m = Module()
         m.submodules.bus = bus = RegisterBus()
         reset = Signal()
-        m.submodules.core = ResetInserter(reset)(self.core)
+        m.submodules.core = self.core
         core, request = self.core, self.core.request
         for name in ("cyc", "stb", "we", "adr", "dat_w"):
             m.d.comb += getattr(bus, name).eq(getattr(self, f"bus_{name}"))
@@ -276,6 +280,7 @@ class Npu(wiring.Component):
         retired = Cat(getattr(core, f"{unit}_retired") for unit in UNITS)
         m.d.comb += [
             reset.eq(bus.w_control[1]),
+            core.reset.eq(reset),
             core.start.eq(bus.w_control[0] & ~busy),
             self.progress.eq(Cat(*(getattr(core, name) for name in _EVENTS), retired).any()),
         ]
