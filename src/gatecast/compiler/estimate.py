@@ -27,7 +27,7 @@ _QUEUED = 16
 _FETCH_BEATS = 6  # that hold the words an instruction may use
 _TRIP = 1  # cycles of a request on its way to memory
 _CHECKED = 2  # from an instruction's last word to its offer to a unit
-_PRIORITY = ("fetch", "load", "store", "weights")
+_PRIORITY = ("fetch", "store", "load", "weights")
 
 
 @dataclass(frozen=True)
