@@ -28,7 +28,7 @@ def test_sums_that_take_turns_equal_numerics(simulate, modelled, latency, cells)
     """Bubbles between steps change nothing; a sum that was preset goes on from there."""
     rng, unit = np.random.default_rng(latency), LanePair(LaneDesign(latency, 12, cells))
     totals = np.zeros((12, 2), np.float32)
-    totals[3] = PRESETS.values()
+    totals[3] = list(PRESETS.values())
     fed, found, expected = [], [], []
     for number in range(120):
         if rng.random() < 0.1:

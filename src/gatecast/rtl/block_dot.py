@@ -75,11 +75,9 @@ def added(m: Module, level: list[Value]) -> Value:
     return level[0]
 
 
-def halved(m: Module, level: list[Value], more: Value | None = None) -> list[Value]:
-    """Sums of two numbers each, in registers; `more` is added to the first."""
+def halved(m: Module, level: list[Value]) -> list[Value]:
+    """Sums of two numbers each, in registers."""
     sums = [Value.cast(x + y) for x, y in zip(level[::2], level[1::2], strict=True)]
-    if more is not None:
-        sums[0] = sums[0] + more
     late = [delayed_data(m, x, 1) for x in sums]
     return [y.as_signed() if x.shape().signed else y for x, y in zip(sums, late, strict=True)]
 

@@ -65,15 +65,15 @@ class PairDot(wiring.Component):
         found = [_products(m, self.a[i], self.w0[i], self.w1[i], self.take) for i in places]
         lowers, uppers, borrows = zip(*found, strict=True)
         counts = [_count(m, [sign for _, sign in products]) for products in (lowers, uppers)]
-        # an inverted product lacks 1, and its sign above its 14 bits; borrows come as 0 or 1 for what they
-        # add to -1 or, with a sign, to 0
-        missing = [count - (count << PRODUCT_BITS) for count in counts]
-        missing[1] += (counts[1] + _count(m, borrows) - len(borrows)) << 3
+        # a borrow weighs -8, or +8 where its sign is set: what is counted is whether the two differ
+        missing = [Cat(counts[0], ZERO), counts[1] + ((counts[1] - _count(m, borrows)) << 3)]
         for lane, products in enumerate((lowers, uppers)):
             w_exponent = getattr(self, f"w_exponent{lane}")
             exponent = exponent_sum(m, self.a_exponent, w_exponent, self.take)
             m.d.comb += [
-                getattr(self, f"dot{lane}").eq(_dot(m, products, missing[lane], ~lane & 1)),
+                getattr(self, f"dot{lane}").eq(
+                    _dot(m, products, _corrected(missing[lane], counts[lane]), inverted=lane == 0)
+                ),
                 getattr(self, f"exponent{lane}").eq(exponent),
             ]
         return m
@@ -82,14 +82,14 @@ class PairDot(wiring.Component):
 def _products(m, a, w0, w1, take):
     """The lower and the upper product with their signs, and the borrow, two cycles later.
 
-    The lower product's three high bits are inverted. The borrow is so too, unless the upper sign is set.
+    The lower product's three high bits are inverted, and the borrow if the upper sign is set.
     """
     product = unsigned_product(m, a[:7], Cat(w0[:7], Const(0, SHIFT - 7), w1[:7]), take)
     a_sign = delayed_data(m, a[7], 1)
     signs = [delayed_data(m, a_sign ^ kept(m, w[7], take), 1) for w in (w0, w1)]
     low = delayed_data(m, _low_bits(delayed_data(m, a[:3], 1), kept(m, w1[:3], take)), 1)
     bits = [Bit(INVERTED, (product[SHIFT + k], ZERO), (low[k], ZERO)) for k in range(3)]
-    found = chain(m, [*bits, Bit(INVERTED, (signs[1], ZERO), (ZERO, ZERO))])  # low - product - 1
+    found = chain(m, [*bits, Bit(SIGNED, (signs[1], ZERO), (ZERO, ZERO))])  # low - product - 1
     lower, upper = Cat(product[:SHIFT], found[:3]), Cat(low, product[SHIFT + 3 :])
     return (lower, signs[0]), (upper, signs[1]), found[3]
 
@@ -127,11 +127,23 @@ def _compressed(columns):
     return found if found[-1] else found[:-1]
 
 
+def _corrected(missing, negative):
+    """What a sum of inverted products is `missing` at its lower end, and the signs of those `negative` above.
+
+    An inverted product has no bits above its own: ``2**14`` is to be taken off for each of them.
+    """
+    low = Cat(missing, missing[-1].replicate(PRODUCT_BITS))[:PRODUCT_BITS]
+    return Cat(low, (~negative + ~low[-1])[: DOT_BITS - PRODUCT_BITS])
+
+
 def _dot(m, products, missing, inverted):
-    """The sum of products, each inverted by its sign, and of what is `missing` to their negatives."""
+    """The sum of products, each inverted by its sign, and of what they are `missing`."""
     pairs = zip(products[::2], products[1::2], strict=True)
     level = [delayed_data(m, _sum_of_two(m, *pair, inverted), 1) for pair in pairs]
-    return added(m, halved(m, halved(m, halved(m, level)), missing))
+    first, *others = halved(m, halved(m, level))
+    # a chain of its own: a sum of three numbers would be made of twice as many cells
+    bits = zip(Cat(first, Const(0, DOT_BITS - len(first))), missing, strict=True)
+    return added(m, [chain(m, [Bit(SIGNED, (a, ZERO), (b, ZERO)) for a, b in bits]), *others])
 
 
 def _sum_of_two(m, left, right, inverted):
