@@ -30,9 +30,9 @@ def test_ports_are_those_of_the_page(verilog):
     assert sorted(name.strip() for name in names.split(",")) == sorted(expected)
 
 
-def test_there_is_one_module_for_all_lanes(verilog):
-    assert len(re.findall(r"^module npu_lane\(", verilog, re.MULTILINE)) == 1
-    assert len(re.findall(r"^  npu_lane ", verilog, re.MULTILINE)) == TINY.lanes
+def test_there_is_one_module_for_all_pairs_of_lanes(verilog):
+    assert len(re.findall(r"^module npu_lane_pair\(", verilog, re.MULTILINE)) == 1
+    assert len(re.findall(r"^  npu_lane_pair ", verilog, re.MULTILINE)) == TINY.lanes // 2
 
 
 def test_memories_are_not_set_word_by_word(verilog):

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..numerics import BFP8, BLOCK_SIZE, accumulate_blocks, decode_blocks
 from .block_dot import BLOCK_BITS, MANTISSAS, sign_magnitude
-from .lane import LaneDesign
+from .lane import PAIR, LaneDesign
 from .pipeline import UNORDERED, delayed, delayed_data
 from .shared_memory import READ_LATENCY
 
@@ -30,7 +30,7 @@ class MatrixVector(wiring.Component):
     ring : int
         Pixels that the result memory holds, a power of 2.
     design : LaneDesign
-        How a lane is made.
+        How the lanes are made.
 
     Members
     -------
@@ -112,18 +112,9 @@ class MatrixVector(wiring.Component):
         m = Module()
         control = self.step
         written = Signal(self.written.shape())
-        block = self.written.block
-        m.d.sync += [
-            written.eq(self.written),
-            written.block.eq(
-                Cat(sign_magnitude(block[:MANTISSAS], self.design.multipliers), block[MANTISSAS:])
-            ),
-        ]
+        m.d.sync += [written.eq(self.written), written.block.eq(self._for_lanes(self.written.block))]
         zero = self._later(m, self.step, ACTIVATION_LATENCY).zero
-        activation = Cat(
-            sign_magnitude(self.activation[:MANTISSAS], self.design.multipliers), self.activation[MANTISSAS:]
-        )
-        line = activation & (~zero).replicate(BLOCK_BITS)
+        line = self._for_lanes(self.activation) & (~zero).replicate(BLOCK_BITS)
         read_result = self.read_result
         finished = []
         for group in range(self.lanes // GROUP):
@@ -135,31 +126,41 @@ class MatrixVector(wiring.Component):
         m.d.comb += self.finished.eq(finished[-1])
         return m
 
+    def _for_lanes(self, block):
+        """A block as the lanes want it."""
+        if not self.design.cells:
+            return block
+        return Cat(sign_magnitude(block[:MANTISSAS]), block[MANTISSAS:])
+
     def _group(self, m, group, control, line, written, read_result):
         """Four lanes; returns their `finished`."""
         numbers = range(GROUP * group, GROUP * group + GROUP)
         at_load = self._later(m, control, ACTIVATION_LATENCY + 1)
         at_read = self._later(m, at_load, self.design.read_latency)
         at_write = self._later(m, at_read, self.latency - 1)
-        for number in numbers:
-            lane = self.design.place(m, f"lane{number}")
-            weights = self._weights(m, number, control, written)
-            preset = self.preset
+        preset = self.preset
+        for first in numbers[::PAIR]:
+            pair = self.design.place(m, f"pair{first // PAIR}")
             m.d.comb += [
-                lane.a.eq(line[:MANTISSAS]),
-                lane.a_exponent.eq(line[MANTISSAS:]),
-                lane.w.eq(weights[:MANTISSAS]),
-                lane.w_exponent.eq(weights[MANTISSAS:]),
-                lane.take.eq(at_load.load),
-                lane.read_slot.eq(at_read.slot),
-                lane.first.eq(at_read.first),
-                lane.write_slot.eq(at_write.slot),
-                lane.write.eq(at_write.valid),
-                lane.preset.eq(preset.enable & (preset.quarter == group)),
-                lane.preset_slot.eq(preset.slot),
-                lane.preset_sum.eq(preset.sums[number % GROUP]),
+                pair.a.eq(line[:MANTISSAS]),
+                pair.a_exponent.eq(line[MANTISSAS:]),
+                pair.take.eq(at_load.load),
+                pair.read_slot.eq(at_read.slot),
+                pair.first.eq(at_read.first),
+                pair.write_slot.eq(at_write.slot),
+                pair.write.eq(at_write.valid),
+                pair.preset.eq(preset.enable & (preset.quarter == group)),
+                pair.preset_slot.eq(preset.slot),
             ]
-            self._results(m, number, lane, at_write, read_result)
+            for lane in range(PAIR):
+                number = first + lane
+                weights = self._weights(m, number, control, written)
+                m.d.comb += [
+                    getattr(pair, f"w{lane}").eq(weights[:MANTISSAS]),
+                    getattr(pair, f"w_exponent{lane}").eq(weights[MANTISSAS:]),
+                    getattr(pair, f"preset_sum{lane}").eq(preset.sums[number % GROUP]),
+                ]
+                self._results(m, number, getattr(pair, f"sum{lane}"), at_write, read_result)
         return delayed(m, at_write.valid & at_write.last & at_write.final, 2)
 
     def _later(self, m, control, cycles):
@@ -180,14 +181,14 @@ class MatrixVector(wiring.Component):
         ]
         return read.data
 
-    def _results(self, m, number, lane, at_write, read_result):
+    def _results(self, m, number, found, at_write, read_result):
         m.submodules[f"results{number}"] = ram = memory.Memory(
             shape=34, depth=self.result_depth, init=[], attrs=UNORDERED
         )
         write, read = ram.write_port(), ram.read_port()
         m.d.comb += [
             write.addr.eq(delayed_data(m, at_write.result, 1)),
-            write.data.eq(delayed_data(m, lane.sum, 1)),
+            write.data.eq(delayed_data(m, found, 1)),
             write.en.eq(delayed(m, at_write.valid & at_write.last, 1)),
             read.addr.eq(read_result),
             read.en.eq(1),
