@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..isa import UNITS, Architecture
 from .block_dot import BLOCK_BITS
 from .bus import RegisterBus
+from .epilogue import Epilogue
 from .external import BEAT, REQUEST, MemoryMaster
 from .fetch import Fetch
 from .instructions import as_kind
@@ -19,7 +20,7 @@ from .registers import IDENTITY, INTERFACE, Reason
 from .shared_memory import SharedMemory
 from .store_unit import StoreUnit
 from .tokens import Tokens
-from .unit_control import NUMBER_BITS, UnitControl
+from .unit_control import NUMBER_BITS, State, UnitControl
 from .vector_unit import VectorUnit
 from .weights_unit import WeightsUnit
 
@@ -44,8 +45,8 @@ class Core(wiring.Component):
     <unit>_... : Out
         What registers and trace show of each unit.
     product, read, write, kept, operand : Out(1)
-        The lanes take a block, external memory takes a read, a write, memory on chip a write; the vector unit
-        asks for an operand.
+        The lanes take a block, external memory takes a read, a write, memory on chip a write; the epilogue asks
+        for an operand.
     """
 
     def __init__(self, architecture: Architecture, design: LaneDesign):
@@ -76,14 +77,14 @@ class Core(wiring.Component):
         m.submodules.blocks = blocks = SharedMemory(
             BLOCK_BITS,
             sizes.activation_blocks,
-            ("epilogue", "vector", "store", "steps"),
-            ("load", "matrix", "vector"),
+            ("epilogue", "store", "steps"),
+            ("epilogue", "load"),  # the epilogue's writes cannot wait
         )
         m.submodules.words = words = SharedMemory(
             32 * WORD_VALUES,
             sizes.vectors * VECTOR_WORDS,
-            ("epilogue", "vector", "store", "partials"),
-            ("load", "constants", "matrix", "vector"),
+            ("epilogue", "store", "partials"),
+            ("epilogue", "load", "constants"),
         )
         place = (blocks.address_bits, words.address_bits)
         matrix = MatrixUnit(sizes, *place, self.design)
@@ -94,15 +95,20 @@ class Core(wiring.Component):
                 written, sizes.lanes, sizes.weight_panels, place[1], sizes.max_weight_bits
             ),
             "matrix": matrix,
-            "vector": VectorUnit(sizes.vector_values, *place),
+            "vector": VectorUnit(*place),
             "store": StoreUnit(*place, sizes.max_activation_bits),
         }
         for name, unit in units.items():
             m.submodules[name] = unit
-        _connect_memories(m, units, blocks, words)
+        m.submodules.epilogue = epilogue = Epilogue(sizes.epilogue_values, *place)
+        connect(m, matrix.epilogue, epilogue.matrix)
+        connect(m, matrix.sums, epilogue.sums)
+        connect(m, units["vector"].epilogue, epilogue.vector)
+        _connect_memories(m, units, epilogue, blocks, words)
         m.d.comb += matrix.written.eq(units["weights"].written)
         master, fetch = self._memory(m, units)
         controls = self._control(m, units, fetch)
+        self._share_epilogue(m, epilogue, *(controls[UNITS.index(name)] for name in ("matrix", "vector")))
         self._sections(m, units)
         idle = Cat(control.idle for control in controls).all()
         m.d.comb += [
@@ -113,7 +119,7 @@ class Core(wiring.Component):
             self.kept.eq(blocks.written | words.written),
             self.read.eq(self.request.valid & self.request.ready & ~self.request.payload.write),
             self.write.eq(self.request.valid & self.request.ready & self.request.payload.write),
-            self.operand.eq(blocks.read_vector.valid | words.read_vector.valid),
+            self.operand.eq(blocks.read_epilogue.valid | words.read_epilogue.valid),
         ]
         return m
 
@@ -168,24 +174,31 @@ class Core(wiring.Component):
         return controls
 
 
-def _connect_memories(m, units, blocks, words):
-    matrix, vector, load, store = (units[name] for name in ("matrix", "vector", "load", "store"))
+    def _share_epilogue(self, m, epilogue, matrix, vector):
+        """A pool or map begins while no convolution is at work, which goes before it.
+
+        A convolution begins beside one: its sums wait.
+        """
+        m.d.comb += [
+            vector.free.eq(~matrix.take & (matrix.state != State.RUNNING)),
+            epilogue.vector_runs.eq(vector.state == State.RUNNING),
+        ]
+
+
+def _connect_memories(m, units, epilogue, blocks, words):
+    matrix, load, store = (units[name] for name in ("matrix", "load", "store"))
     for user, port in (
-        (matrix.read_blocks, blocks.read_epilogue),
-        (vector.read_blocks, blocks.read_vector),
+        (epilogue.read_blocks, blocks.read_epilogue),
         (store.read_blocks, blocks.read_store),
         (matrix.read_steps, blocks.read_steps),
         (load.write_blocks, blocks.write_load),
-        (matrix.write_blocks, blocks.write_matrix),
-        (vector.write_blocks, blocks.write_vector),
-        (matrix.read_words, words.read_epilogue),
-        (vector.read_words, words.read_vector),
+        (epilogue.write_blocks, blocks.write_epilogue),
+        (epilogue.read_words, words.read_epilogue),
         (store.read_words, words.read_store),
         (matrix.read_partials, words.read_partials),
         (load.write_words, words.write_load),
         (units["weights"].write_words, words.write_constants),
-        (matrix.write_words, words.write_matrix),
-        (vector.write_words, words.write_vector),
+        (epilogue.write_words, words.write_epilogue),
     ):
         connect(m, user, port)
 
