@@ -192,9 +192,18 @@ async def fill(ctx, engine, instruction, memory, formats, weight_format):
     await ctx.tick().repeat(3)
 
 
+async def shake(ctx, engine):
+    """Grant the epilogue to the other unit for a while, and back, as a `sync` there does."""
+    ours = ctx.get(engine.vector_runs)
+    for owner in (~ours & 1, ours):
+        ctx.set(engine.vector_runs, owner)
+        await ctx.tick().repeat(2)
+
+
 async def run(ctx, engine, instruction, words, stall):
     code = int.from_bytes(encode(instruction), "little") & (1 << 32 * words) - 1
     ctx.set(engine.unit.instruction, code)
+    await shake(ctx, engine)
     ctx.set(engine.unit.start, 1)
     await ctx.tick()
     ctx.set(engine.unit.start, 0)

@@ -235,7 +235,9 @@ class Values(wiring.Component):
         final = named(m, ~passes.more & ends, "final")
 
         sums = named(m, gather & plan.sums, "takes_sums")
-        ready = (~passes.operand | self.operands.valid) & (~sums | self.sums.valid)
+        # a block begins with something, also while another plan settles
+        begins = Mux(plan.sums, self.sums.valid, self.operands.valid)
+        ready = (~passes.operand | self.operands.valid) & (~gather | begins)
         first_row = named(m, row == 0, "first_row")
         go = named(m, ready & (cooling == 0) & (self.free | ~final | ~first_row), "go")
         m.d.comb += [
