@@ -1,4 +1,4 @@
-"""Engines of the matrix and the vector unit: whole instructions against the reference device."""
+"""Engines of the matrix and the vector unit with the epilogue: whole instructions against the reference device."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from gatecast.devices.reference import Memory
 from gatecast.isa import FORMAT_NAMES, Instruction, Program, View, architecture, encode, sum_steps
 from gatecast.numerics import FORMATS
 from gatecast.rtl.block_dot import BLOCK_BITS
+from gatecast.rtl.epilogue import Epilogue
 from gatecast.rtl.instructions import unit_words
 from gatecast.rtl.lane import LaneDesign
 from gatecast.rtl.matrix_unit import MatrixUnit
@@ -21,35 +22,44 @@ REGION = 32
 
 
 class Engine(wiring.Component):
-    """A unit with its memories, and other users that take turns from it."""
+    """A unit, the epilogue and the memories, and other users that take turns from them."""
 
     def __init__(self, unit):
-        readers = ("other", *(("steps",) if unit == "matrix" else ()), "unit")
-        self.blocks = SharedMemory(BLOCK_BITS, 128, readers, ("other", "unit"))
-        words = ("other", *(("partials",) if unit == "matrix" else ()), "unit")
-        self.words = SharedMemory(128, 512, words, ("other", "unit"))
+        readers = ("other", *(("steps",) if unit == "matrix" else ()), "epilogue")
+        self.blocks = SharedMemory(BLOCK_BITS, 128, readers, ("epilogue",))
+        words = ("other", *(("partials",) if unit == "matrix" else ()), "epilogue")
+        self.words = SharedMemory(128, 512, words, ("epilogue",))
+        self.epilogue = Epilogue(TINY.epilogue_values, 7, 9)
         if unit == "matrix":
             self.unit = MatrixUnit(TINY, 7, 9, LaneDesign(7, TINY.max_interleave))
         else:
-            self.unit = VectorUnit(TINY.vector_values, 7, 9)
-        self.stall = Signal()
+            self.unit = VectorUnit(7, 9)
+        self.stall, self.vector_runs = Signal(), Signal(init=unit == "vector")
         super().__init__({})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.blocks, m.submodules.words, m.submodules.unit = self.blocks, self.words, self.unit
-        unit, blocks, words = self.unit, self.blocks, self.words
+        unit, epilogue, blocks, words = self.unit, self.epilogue, self.blocks, self.words
+        m.submodules.blocks, m.submodules.words, m.submodules.unit = blocks, words, unit
+        m.submodules.epilogue = epilogue
         ports = [
-            (unit.read_blocks, blocks.read_unit),
-            (unit.read_words, words.read_unit),
-            (unit.write_blocks, blocks.write_unit),
-            (unit.write_words, words.write_unit),
+            (epilogue.read_blocks, blocks.read_epilogue),
+            (epilogue.read_words, words.read_epilogue),
+            (epilogue.write_blocks, blocks.write_epilogue),
+            (epilogue.write_words, words.write_epilogue),
         ]
         if hasattr(unit, "read_steps"):
             ports += [(unit.read_steps, blocks.read_steps), (unit.read_partials, words.read_partials)]
+            ports += [(unit.epilogue, epilogue.matrix), (unit.sums, epilogue.sums)]
+        else:
+            ports += [(unit.epilogue, epilogue.vector)]
         for inner, outer in ports:
             wiring.connect(m, inner, outer)
-        m.d.comb += [blocks.read_other.valid.eq(self.stall), words.read_other.valid.eq(self.stall)]
+        m.d.comb += [
+            blocks.read_other.valid.eq(self.stall),
+            words.read_other.valid.eq(self.stall),
+            epilogue.vector_runs.eq(self.vector_runs),
+        ]
         return m
 
 
@@ -182,9 +192,18 @@ async def fill(ctx, engine, instruction, memory, formats, weight_format):
     await ctx.tick().repeat(3)
 
 
+async def shake(ctx, engine):
+    """Grant the epilogue to the other unit for a while, and back, as a `sync` there does."""
+    ours = ctx.get(engine.vector_runs)
+    for owner in (~ours & 1, ours):
+        ctx.set(engine.vector_runs, owner)
+        await ctx.tick().repeat(2)
+
+
 async def run(ctx, engine, instruction, words, stall):
     code = int.from_bytes(encode(instruction), "little") & (1 << 32 * words) - 1
     ctx.set(engine.unit.instruction, code)
+    await shake(ctx, engine)
     ctx.set(engine.unit.start, 1)
     await ctx.tick()
     ctx.set(engine.unit.start, 0)

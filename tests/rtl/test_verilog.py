@@ -64,6 +64,10 @@ def test_larger_architectures_are_refused(name, text):
     [
         ({"max_interleave": 6}, "max_interleave must lie in 7..32, not 6"),
         ({"adder_latency": 8}, "adder_latency must be 5 or 7 or 9, not 8"),
+        (
+            {"vector_values": 4},
+            "vector_values must be those of the epilogue, which runs pools and maps too: 2, not 4",
+        ),
         ({"vectors": 1}, "vectors must lie in 2..65536, not 1"),
         ({"max_weight_bits": 9}, "max_weight_bits must lie in 4..8, not 9"),
     ],

@@ -35,7 +35,7 @@ BEAT_BYTES = 16
 
 _READ = 3  # cycles from a request to on-chip memory to its answer
 _VECTOR_PIECES = 8  # of a vector, one a word of vector memory
-_OPERANDS = 12  # cycles from a unit's first request for an operand to its first row
+_OPERANDS = 13  # cycles from a unit's first request for an operand to its first row
 _PITCH_BITS = 24  # of the product that `load` and `store` make first
 
 _ACTIVATION_PASSES = {Activation.LEAKY_RELU: 2, Activation.HARD_SIGMOID: 2, Activation.HARD_SWISH: 3}
@@ -66,8 +66,13 @@ class Cost:
     reads: bool = False
 
 
-def cost(instruction: Instruction, sizes: Architecture) -> Cost:
-    """Return what an instruction takes on an Architecture that says how many lanes it has."""
+def cost(instruction: Instruction, sizes: Architecture, granted: float = 0.0) -> Cost:
+    """Return what an instruction takes on an Architecture that says how many lanes it has.
+
+    `granted` is the cycle after its start in which a `convolve` is granted the epilogue.
+    """
+    if instruction.name == "convolve":
+        return Cost(convolve_cycles(instruction, sizes, granted))
     return _COSTS[instruction.name](instruction, sizes)
 
 
@@ -128,10 +133,6 @@ def _spans(starts: Starts, size: int) -> Starts:
     return (starts % BEAT_BYTES + size - 1) // BEAT_BYTES + 1
 
 
-def _convolve(instruction: Instruction, sizes: Architecture) -> Cost:
-    return Cost(convolve_cycles(instruction, sizes))
-
-
 def _pool(instruction: Instruction, sizes: Architecture) -> Cost:
     """A pass for each tap inside the map, and one for the factor."""
     inside = np.outer(inside_taps(instruction, "y", "rows"), inside_taps(instruction, "x", "columns")).ravel()
@@ -161,7 +162,6 @@ _COSTS: dict[str, Callable[[Instruction, Architecture], Cost]] = {
     "store": _store,
     "weights": _weights,
     "constants": _constants,
-    "convolve": _convolve,
     "pool": _pool,
     "map": _map,
 }

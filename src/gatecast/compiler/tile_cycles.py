@@ -120,15 +120,18 @@ class Ring:
         return now
 
 
-def convolve_cycles(instruction: Instruction, sizes: Architecture) -> int:
-    """Cycles from the start of a `convolve` until its last block is written."""
+def convolve_cycles(instruction: Instruction, sizes: Architecture, granted: float = 0.0) -> int:
+    """Cycles from the start of a `convolve` until its last block is written.
+
+    `granted` is the cycle in which the epilogue is free; sums wait for it in result memory.
+    """
     i, shape = instruction, shape_of(instruction, sizes)
     groups = _groups(i.out_rows * i.out_columns, i.interleave or sizes.max_interleave)
     ring = Ring(2 << (sizes.max_interleave - 1).bit_length())
     start = float(products_cycles((sizes.activation_blocks - 1).bit_length()))
     to_sums = _TO_SUMS + sizes.adder_latency + sizes.lanes // 4
     delay = _share_of_reads(i, sizes) if i.residual_format > FLOAT32 else 0.0
-    filled, free, cleared, epilogue = start, start, start, 0.0
+    filled, free, cleared, epilogue = start, start, start, granted + start
     for number, pixels in enumerate(groups * i.out_blocks):
         filled = max(filled, cleared) + pixels + (number > 0 and number % len(groups) == 0)
         turns = max(pixels, sizes.adder_latency)

@@ -9,17 +9,20 @@ from .pipeline import named
 
 @dataclass(frozen=True)
 class Request:
-    """What `Operands` is asked for: a block, or a vector, with a tag; only where `enabled`."""
+    """What `Operands` is asked for: a block, or a vector, with a tag; only where `enabled`.
+
+    `base` is the address of an item's block 0.
+    """
 
     enabled: ValueLike
     vector: ValueLike
-    address: ValueLike
+    base: ValueLike
     tag: ValueLike = 0
 
-    def payload(self, width: int):
-        """Bits of the payload of `Operands.i`, whose addresses have `width` bits."""
-        address, tag = Signal(width, name="request_address"), Signal(2, name="request_tag")
-        return (address.eq(self.address), tag.eq(self.tag)), Cat(self.vector, address, tag)
+    def parts(self, width: int):
+        """Statements, and what they fill: `vector`, `base` of `width` bits, `tag`."""
+        base, tag = Signal(width, name="request_base"), Signal(2, name="request_tag")
+        return (base.eq(self.base), tag.eq(self.tag)), Cat(self.vector, tag, base)
 
 
 class InTurn:
@@ -30,6 +33,8 @@ class InTurn:
     m : Module
     requests : list of Request
         Those of an item; some may not be enabled.
+    block : Value
+        Number of the item's block.
     width : int
         Bits of an address.
     active : Value
@@ -45,7 +50,7 @@ class InTurn:
         The item is dealt with; the next one follows it. A register.
     """
 
-    def __init__(self, m: Module, requests, width, active, request_ready, destination_ready):
+    def __init__(self, m: Module, requests, block, width, active, request_ready, destination_ready):
         asked, told, settled = Signal(len(requests)), Signal(), Signal()
         self.done = Signal(name="item_done")
         left = named(m, Cat(request.enabled for request in requests) & ~asked, "left")
@@ -56,10 +61,11 @@ class InTurn:
         m.d.sync += [self.done.eq(ends), settled.eq(active & ~ends & ~self.done)]
         chosen = None
         for number, request in reversed(list(enumerate(requests))):
-            statements, payload = request.payload(width)
+            statements, parts = request.parts(width)
             m.d.comb += statements
-            chosen = payload if chosen is None else Mux(first[number], payload, chosen)
-        self.request = named(m, chosen, "request")
+            chosen = parts if chosen is None else Mux(first[number], parts, chosen)
+        chosen = named(m, chosen, "chosen")
+        self.request = named(m, Cat(chosen[0], (chosen[3:] + block)[:width], chosen[1:3]), "request")
         with m.If(self.request_valid & request_ready):
             m.d.sync += asked.eq(asked | first)
         with m.If(self.destination_valid & destination_ready):

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..isa import UNITS, Architecture
 from .block_dot import BLOCK_BITS
 from .bus import RegisterBus
+from .epilogue import Epilogue
 from .external import BEAT, REQUEST, MemoryMaster
 from .fetch import Fetch
 from .instructions import as_kind
@@ -20,7 +21,7 @@ from .registers import IDENTITY, INTERFACE, Reason
 from .shared_memory import SharedMemory
 from .store_unit import StoreUnit
 from .tokens import Tokens
-from .unit_control import NUMBER_BITS, UnitControl
+from .unit_control import NUMBER_BITS, State, UnitControl
 from .vector_unit import VectorUnit
 from .weights_unit import WeightsUnit
 
@@ -47,8 +48,8 @@ class Core(wiring.Component):
     <unit>_... : Out
         What registers and trace show of each unit.
     product, read, write, kept, operand : Out(1)
-        The lanes take a block, external memory takes a read, a write, memory on chip a write; the vector unit
-        asks for an operand.
+        The lanes take a block, external memory takes a read, a write, memory on chip a write; the epilogue asks
+        for an operand.
     """
 
     def __init__(self, architecture: Architecture, design: LaneDesign):
@@ -77,10 +78,17 @@ class Core(wiring.Component):
         """Make the circuit."""
         m = Module()
         sizes = self.architecture
-        readers, writers = ("epilogue", "vector", "store"), ("matrix", "vector")
-        blocks = SharedMemory(BLOCK_BITS, sizes.activation_blocks, (*readers, "steps"), ("load", *writers))
+        blocks = SharedMemory(
+            BLOCK_BITS,
+            sizes.activation_blocks,
+            ("epilogue", "store", "steps"),
+            ("epilogue", "load"),  # the epilogue's writes cannot wait
+        )
         words = SharedMemory(
-            32 * WORD_VALUES, sizes.vectors * VECTOR_WORDS, (*readers, "partials"), ("reader", *writers)
+            32 * WORD_VALUES,
+            sizes.vectors * VECTOR_WORDS,
+            ("epilogue", "store", "partials"),
+            ("epilogue", "reader"),
         )
         for name, part in (("blocks", blocks), ("words", words)):
             self._add(m, name, part)
@@ -91,15 +99,20 @@ class Core(wiring.Component):
             "load": LoadUnit(*place),
             "weights": WeightsUnit(written, sizes.lanes, sizes.weight_panels, place[1]),
             "matrix": matrix,
-            "vector": VectorUnit(sizes.vector_values, *place),
+            "vector": VectorUnit(*place),
             "store": StoreUnit(*place, sizes.max_activation_bits),
         }
         for name, unit in units.items():
             self._add(m, name, unit)
-        _connect_memories(m, units, blocks, words)
+        epilogue = self._add(m, "epilogue", Epilogue(sizes.epilogue_values, *place))
+        connect(m, matrix.epilogue, epilogue.matrix)
+        connect(m, matrix.sums, epilogue.sums)
+        connect(m, units["vector"].epilogue, epilogue.vector)
+        _connect_memories(m, units, epilogue, blocks, words)
         m.d.comb += matrix.written.eq(units["weights"].written)
         master, fetch = self._memory(m, units)
         controls = self._control(m, units, fetch)
+        self._share_epilogue(m, epilogue, *(controls[UNITS.index(name)] for name in ("matrix", "vector")))
         self._sections(m, units)
         idle = Cat(control.idle for control in controls).all()
         m.d.comb += [
@@ -110,7 +123,7 @@ class Core(wiring.Component):
             self.kept.eq(blocks.written | words.written),
             self.read.eq(self.request.valid & self.request.ready & ~self.request.payload.write),
             self.write.eq(self.request.valid & self.request.ready & self.request.payload.write),
-            self.operand.eq(blocks.read_vector.valid | words.read_vector.valid),
+            self.operand.eq(blocks.read_epilogue.valid | words.read_epilogue.valid),
         ]
         return m
 
@@ -176,22 +189,29 @@ class Core(wiring.Component):
         return controls
 
 
-def _connect_memories(m, units, blocks, words):
-    matrix, vector, load, store = (units[name] for name in ("matrix", "vector", "load", "store"))
+    def _share_epilogue(self, m, epilogue, matrix, vector):
+        """A pool or map begins while no convolution is at work, which goes before it.
+
+        A convolution begins beside one: its sums wait.
+        """
+        m.d.comb += [
+            vector.free.eq(~matrix.take & (matrix.state != State.RUNNING)),
+            epilogue.vector_runs.eq(vector.state == State.RUNNING),
+        ]
+
+
+def _connect_memories(m, units, epilogue, blocks, words):
+    matrix, load, store = (units[name] for name in ("matrix", "load", "store"))
     for user, port in (
-        (matrix.read_blocks, blocks.read_epilogue),
-        (vector.read_blocks, blocks.read_vector),
+        (epilogue.read_blocks, blocks.read_epilogue),
         (store.read_blocks, blocks.read_store),
         (matrix.read_steps, blocks.read_steps),
         (load.write_blocks, blocks.write_load),
-        (matrix.write_blocks, blocks.write_matrix),
-        (vector.write_blocks, blocks.write_vector),
-        (matrix.read_words, words.read_epilogue),
-        (vector.read_words, words.read_vector),
+        (epilogue.write_blocks, blocks.write_epilogue),
+        (epilogue.read_words, words.read_epilogue),
         (store.read_words, words.read_store),
         (matrix.read_partials, words.read_partials),
-        (matrix.write_words, words.write_matrix),
-        (vector.write_words, words.write_vector),
+        (epilogue.write_words, words.write_epilogue),
     ):
         connect(m, user, port)
     # the reader finds what is for one of them at a time
