@@ -46,13 +46,19 @@ ZONES = (
     (10, 22, 0),
     (10, 22, 4),
     (10, 22, 8),
-    (34, 46, 0),
     (34, 46, 8),
+    (34, 46, 0),
     (58, 70, 0),
     (58, 70, 4),
     (58, 70, 8),
 )
-"""For each of eight lanes: row of its multipliers, row of its block RAMs, the first of its four blocks."""
+"""For each of eight lanes: row of its multipliers, row of its block RAMs, the first of its four blocks.
+
+The zones of a pair of lanes lie side by side; the first half of its multipliers is in the first one.
+"""
+
+MULTIPLIERS = 16
+"""Multipliers of a zone."""
 
 PATIENCE = 12
 """Rounds of the router that must lower the number of shared wires by a tenth."""
@@ -191,10 +197,12 @@ def floorplan(design: dict) -> None:
     """
     cells = design["modules"]["pins"]["cells"]
     taken = [0] * len(ZONES), [0] * len(ZONES)
-    for name, cell in sorted(cells.items()):
-        owner = re.match(r"npu\.core\.matrix\.array\.(lane|weights|results)(\d+)\.", name)
+    for name in sorted(cells, key=_in_order):
+        cell, owner = cells[name], re.match(r"npu\.core\.matrix\.array\.(pair|weights|results)(\d+)\.", name)
         if owner and cell["type"] in ("MULT18X18D", "DP16KD"):
             lane, is_memory = int(owner[2]), cell["type"] == "DP16KD"
+            if owner[1] == "pair":
+                lane = 2 * lane + (taken[0][2 * lane] == MULTIPLIERS)
             multipliers, memories, first = ZONES[lane]
             number = taken[is_memory][lane]
             taken[is_memory][lane] += 1
@@ -205,6 +213,11 @@ def floorplan(design: dict) -> None:
                 if is_memory
                 else f"X{block + across}/Y{multipliers}/MULT18_{across}"
             )
+
+
+def _in_order(name: str) -> list[str | int]:
+    """Key that sorts numbers in names by size: neighbours in the adders' tree become neighbours."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def routes(text: str) -> None:

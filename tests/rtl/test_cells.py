@@ -32,7 +32,7 @@ def cells(component, folder):
 @pytest.mark.parametrize(
     ("component", "expected"),
     [
-        (lambda: LanePair(LaneDesign(7, 16, True)), (0,0,0,0,0)),
+        (lambda: LanePair(LaneDesign(7, 16, True)), (0, 0, 0, 0, 0)),
         (FloatAdder, (381, 57, 352, 0, 0)),
         (FloatMultiplier, (74, 55, 279, 0, 4)),
     ],

@@ -86,7 +86,8 @@ class LaneDesign:
     latency, slots
         See `FloatAccumulator`.
     cells : bool
-        Whether a pair shares multipliers of an ECP5 (`PairDot`), or each lane has plain operators (`BlockDot`).
+        Whether a pair shares multipliers of an ECP5 (`PairDot`); else each lane has plain operators
+        (`BlockDot`).
     module : str
         Name of a Verilog module that stands for each pair, so that tools meet one of them and not a copy for
         each; empty: none.

@@ -2,12 +2,13 @@
 
 Both lanes multiply the same activations, and magnitudes have 7 bits. So one multiplier of 18 bits makes
 ``|a| * (|w1| * 2**11 + |w0|)``, which is ``upper * 2**11 + lower`` with products of 14 bits: they overlap in
-three bits. The three low bits of the upper product are cheap to make anew from those of its factors. What they
-lack to the product's bits there are the three high bits of the lower one, and a borrow from the upper one.
+three bits. The three low bits of the upper product are cheap to make anew from those of its factors. Taken off
+the multiplier's bits there they leave the three high bits of the lower product, and a borrow from the upper
+one's other bits.
 """
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Module, Value, signed
+from amaranth.hdl import Cat, Const, Module, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -151,7 +152,5 @@ def _sum_of_two(m, left, right, inverted):
     (x, x_sign), (y, y_sign) = left, right
     bits = [Bit(SIGNED, (a, x_sign), (b, y_sign)) for a, b in zip(x, y, strict=True)]
     if inverted:
-        bits[SHIFT:] = [
-            Bit(INVERTED, bit.left, (bit.right[0], ~y_sign)) for bit in bits[SHIFT:]
-        ]
+        bits[SHIFT:] = [Bit(INVERTED, bit.left, (bit.right[0], ~y_sign)) for bit in bits[SHIFT:]]
     return chain(m, [*bits, Bit(SIGNED, (ZERO, ZERO), (ZERO, ZERO))])
