@@ -161,9 +161,7 @@ def tie_high(design: dict) -> None:
     """
     for module in design["modules"].values():
         cells = module["cells"]
-        numbers = [
-            bit for cell in cells.values() for bits in cell["connections"].values() for bit in bits
-        ]
+        numbers = [bit for cell in cells.values() for bits in cell["connections"].values() for bit in bits]
         free = max((bit for bit in numbers if isinstance(bit, int)), default=0) + 1
         firsts = {}
         for name, cell in cells.items():
@@ -198,7 +196,10 @@ def floorplan(design: dict) -> None:
     cells = design["modules"]["pins"]["cells"]
     taken = [0] * len(ZONES), [0] * len(ZONES)
     for name in sorted(cells, key=_in_order):
-        cell, owner = cells[name], re.match(r"npu\.core\.matrix\.array\.(pair|weights|results)(\d+)\.", name)
+        cell, owner = (
+            cells[name],
+            re.match(r"npu\.core\.matrix\.array\.(pair|weights|weights_high|results)(\d+)\.", name),
+        )
         if owner and cell["type"] in ("MULT18X18D", "DP16KD"):
             lane, is_memory = int(owner[2]), cell["type"] == "DP16KD"
             if owner[1] == "pair":

@@ -185,9 +185,11 @@ async def fill(ctx, engine, instruction, memory, formats, weight_format):
     for number, channel in np.ndindex(sum_steps(instruction) * instruction.out_blocks, 32):
         panel = (instruction.weights + number) % 24
         code = aligned(memory.panels[panel, channel], memory.panel_exponents[panel, channel], weight_format)
-        place = {"enable": 1, "lane": channel % 4, "address": panel * 8 + channel // 4, "block": code}
-        ctx.set(engine.unit.written, place)
-        await ctx.tick()
+        place = {"enable": 1, "lane": channel % 4, "address": panel * 8 + channel // 4}
+        for high in range(2):
+            half, exponent = code >> 128 * high & (1 << 128) - 1, code >> 256
+            ctx.set(engine.unit.written, {**place, "high": high, "half": half, "exponent": exponent})
+            await ctx.tick()
     ctx.set(engine.unit.written, {"enable": 0})
     await ctx.tick().repeat(3)
 

@@ -38,9 +38,11 @@ class Bench:
         for step, channel in np.ndindex(exponents.shape):
             address = step * unit.passes + channel // unit.lanes
             code = block_code(mantissas[step, channel], exponents[step, channel])
-            place = {"enable": 1, "lane": channel % unit.lanes, "address": address, "block": code}
-            ctx.set(unit.written, place)
-            await ctx.tick()
+            place = {"enable": 1, "lane": channel % unit.lanes, "address": address}
+            for high in range(2):
+                half, exponent = code >> 128 * high & (1 << 128) - 1, code >> 256
+                ctx.set(unit.written, {**place, "high": high, "half": half, "exponent": exponent})
+                await ctx.tick()
         ctx.set(unit.written, {"enable": 0})
         await ctx.tick().repeat(3)
 

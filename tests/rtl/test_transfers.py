@@ -8,7 +8,6 @@ from amaranth.lib import data, wiring
 from gatecast.devices.reference import Memory
 from gatecast.isa import Instruction, Program, Section, View, architecture, encode
 from gatecast.numerics import FORMATS
-from gatecast.rtl.block_dot import BLOCK_BITS
 from gatecast.rtl.load_unit import LoadUnit
 from gatecast.rtl.reader import Reader
 from gatecast.rtl.store_unit import StoreUnit
@@ -181,7 +180,7 @@ def test_weights_and_constants(simulate, external_memory, name, stall):
         instruction = Instruction("weights", format=name, offset=32, address=23, count=2)
     lanes = 8
     layout = data.StructLayout(
-        {"enable": 1, "lane": range(lanes), "address": range(24 * 4), "block": BLOCK_BITS}
+        {"enable": 1, "lane": range(lanes), "address": range(24 * 4), "high": 1, "half": 128, "exponent": 8}
     )
     unit, content, words, panels = (
         WeightsUnit(layout, lanes, 24, 9),
@@ -195,7 +194,11 @@ def test_weights_and_constants(simulate, external_memory, name, stall):
         while True:
             if ctx.get(unit.written.enable):
                 place = ctx.get(unit.written.address), ctx.get(unit.written.lane)
-                panels[place] = ctx.get(unit.written.block)
+                half, exponent = ctx.get(unit.written.half), ctx.get(unit.written.exponent)
+                if ctx.get(unit.written.high):
+                    panels[place] |= half << 128 | exponent << 256
+                else:
+                    panels[place] = half
             await ctx.tick()
 
     async def bench(ctx):

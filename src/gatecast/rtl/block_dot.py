@@ -90,7 +90,7 @@ def exponent_sum(m: Module, a: Value, w: Value, take: Value) -> Value:
 def sign_magnitude(mantissas: Value) -> Value:
     """Mantissas as `PairDot` wants them: magnitude, 7 bits, and sign; -128 is none."""
     found = []
-    for i in range(0, MANTISSAS, 8):
+    for i in range(0, len(mantissas), 8):
         x, sign = mantissas[i : i + 7], mantissas[i + 7]
         # a bit of -x is that of x above the lowest bit that is set, and inverted from there on
         found += [x[0], *(x[k] ^ (sign & x[:k].any()) for k in range(1, 7)), sign]

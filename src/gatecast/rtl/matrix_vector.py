@@ -43,7 +43,8 @@ class MatrixVector(wiring.Component):
     finished : Out
         Sums up to a `final` step have been written.
     written : In
-        Weights of one lane: `enable`, `lane`, `address`, `block`.
+        Half a block of one lane's weights: `enable`, `lane`, `address`; `high`, it is the second one; `half`,
+        its mantissas; with the second one the `exponent`.
     preset : In
         Set the sums of four lanes: `enable`, `slot`, `quarter`, `sums`.
     read_result, results
@@ -68,7 +69,14 @@ class MatrixVector(wiring.Component):
             }
         )
         written = data.StructLayout(
-            {"enable": 1, "lane": range(lanes), "address": range(self.depth), "block": BLOCK_BITS}
+            {
+                "enable": 1,
+                "lane": range(lanes),
+                "address": range(self.depth),
+                "high": 1,
+                "half": MANTISSAS // 2,
+                "exponent": 8,
+            }
         )
         preset = data.StructLayout(
             {
@@ -112,9 +120,10 @@ class MatrixVector(wiring.Component):
         m = Module()
         control = self.step
         written = Signal(self.written.shape())
-        m.d.sync += [written.eq(self.written), written.block.eq(self._for_lanes(self.written.block))]
+        m.d.sync += [written.eq(self.written), written.half.eq(self._for_lanes(self.written.half))]
         zero = self._later(m, self.step, ACTIVATION_LATENCY).zero
-        line = self._for_lanes(self.activation) & (~zero).replicate(BLOCK_BITS)
+        line = Cat(self._for_lanes(self.activation[:MANTISSAS]), self.activation[MANTISSAS:])
+        line = line & (~zero).replicate(BLOCK_BITS)
         read_result = self.read_result
         finished = []
         for group in range(self.lanes // GROUP):
@@ -126,11 +135,9 @@ class MatrixVector(wiring.Component):
         m.d.comb += self.finished.eq(finished[-1])
         return m
 
-    def _for_lanes(self, block):
-        """A block as the lanes want it."""
-        if not self.design.cells:
-            return block
-        return Cat(sign_magnitude(block[:MANTISSAS]), block[MANTISSAS:])
+    def _for_lanes(self, mantissas):
+        """Mantissas as the lanes want them."""
+        return sign_magnitude(mantissas) if self.design.cells else mantissas
 
     def _group(self, m, group, control, line, written, read_result):
         """Four lanes; returns their `finished`."""
@@ -168,18 +175,22 @@ class MatrixVector(wiring.Component):
 
     def _weights(self, m, number, control, written):
         """Weight memory of a lane, and the block that it reads; the lane keeps it while pixels take turns."""
-        m.submodules[f"weights{number}"] = ram = memory.Memory(
-            shape=BLOCK_BITS, depth=self.depth, init=[], attrs=UNORDERED
-        )
-        write, read = ram.write_port(), ram.read_port()
-        m.d.comb += [
-            write.addr.eq(written.address),
-            write.data.eq(written.block),
-            write.en.eq(written.enable & (written.lane == number)),
-            read.addr.eq(delayed_data(m, control.panel, ACTIVATION_LATENCY)),
-            read.en.eq(1),
-        ]
-        return read.data
+        address, found = delayed_data(m, control.panel, ACTIVATION_LATENCY), []
+        high = Cat(written.half, written.exponent)
+        for half, (name, word) in enumerate((("weights", written.half), ("weights_high", high))):
+            m.submodules[f"{name}{number}"] = ram = memory.Memory(
+                shape=len(word), depth=self.depth, init=[], attrs=UNORDERED
+            )
+            write, read = ram.write_port(), ram.read_port()
+            m.d.comb += [
+                write.addr.eq(written.address),
+                write.data.eq(word),
+                write.en.eq(written.enable & (written.lane == number) & (written.high == half)),
+                read.addr.eq(address),
+                read.en.eq(1),
+            ]
+            found.append(read.data)
+        return Cat(found)
 
     def _results(self, m, number, found, at_write, read_result):
         m.submodules[f"results{number}"] = ram = memory.Memory(

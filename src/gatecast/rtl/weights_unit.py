@@ -36,7 +36,7 @@ class WeightsUnit(wiring.Component):
     instruction, start, done, section
         As those of `LoadUnit`.
     written : Out
-        Weights, a lane each; see `MatrixVector`.
+        Weights, half a block of a lane each; see `MatrixVector`.
     write_words
         Port of vector memory.
     ask, found
@@ -112,21 +112,24 @@ class WeightsUnit(wiring.Component):
         panel, vector = Signal(range(self.panels)), Signal(self.word_bits - 3)
         channel = named(m, Cat((note.part - 1)[1:5], note.group), "channel")
         is_exponents = named(m, note.part == 0, "is_exponents")
-        is_block = named(m, self.found.valid & is_panels & ~is_exponents & ~note.part[0], "is_block")
+        is_half = named(m, self.found.valid & is_panels & ~is_exponents, "is_half")
+        ends = named(m, is_half & ~note.part[0], "ends_block")
         lane_bits = (self.lanes - 1).bit_length()
         m.d.comb += [
-            self.written.enable.eq(is_block),
+            self.written.enable.eq(is_half),
             self.written.lane.eq(channel[:lane_bits]),
             self.written.address.eq(Cat(channel[lane_bits:], panel) if passes > 1 else panel),
-            self.written.block.eq(Cat(found.before, found.piece, exponents[:8])),
+            self.written.high.eq(~note.part[0]),
+            self.written.half.eq(found.piece),
+            self.written.exponent.eq(exponents[:8]),
             self.write_words.valid.eq(self.found.valid & ~is_panels),
             self.write_words.address.eq(Cat(note.part[:3], vector)),
             self.write_words.data.eq(found.piece),
             self.found.ready.eq(is_panels | self.write_words.ready),
         ]
-        with m.If(is_block | (self.found.valid & is_panels & is_exponents)):
+        with m.If(ends | (self.found.valid & is_panels & is_exponents)):
             m.d.sync += exponents.eq(Mux(is_exponents, found.piece, exponents >> 8))
-        with m.If(is_block & (channel == BLOCK_SIZE - 1)):
+        with m.If(ends & (channel == BLOCK_SIZE - 1)):
             m.d.sync += panel.eq(Mux(panel == self.panels - 1, 0, panel + 1))
         with m.If(self.write_words.valid & self.write_words.ready & (note.part[:3] == VECTOR_WORDS - 1)):
             m.d.sync += vector.eq(vector + 1)
