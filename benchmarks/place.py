@@ -194,31 +194,37 @@ def floorplan(design: dict) -> None:
     nextpnr places them last, and badly: with these places its wires are a fifth shorter.
     """
     cells = design["modules"]["pins"]["cells"]
-    taken = [0] * len(ZONES), [0] * len(ZONES)
-    for name in sorted(cells, key=_in_order):
-        cell, owner = (
-            cells[name],
-            re.match(r"npu\.core\.matrix\.array\.(pair|weights|weights_high|results)(\d+)\.", name),
-        )
-        if owner and cell["type"] in ("MULT18X18D", "DP16KD"):
-            lane, is_memory = int(owner[2]), cell["type"] == "DP16KD"
-            if owner[1] == "pair":
-                lane = 2 * lane + (taken[0][2 * lane] == MULTIPLIERS)
-            multipliers, memories, first = ZONES[lane]
-            number = taken[is_memory][lane]
-            taken[is_memory][lane] += 1
-            block, part = BLOCKS[first + number // 4], number % 4
+    multipliers, memories = [0] * len(ZONES), [0] * len(ZONES)
+    owned = re.compile(r"npu\.core\.matrix\.array\.(pair|weights_high|weights|results)(\d+)\.")
+    placed = [n for n in cells if owned.match(n) and cells[n]["type"] in ("MULT18X18D", "DP16KD")]
+    for name in sorted(placed, key=_in_order):
+        cell, owner = cells[name], owned.match(name)
+        kind, number = owner[1], int(owner[2])
+        if cell["type"] == "DP16KD":  # a pair's first multipliers take the first halves of both lanes' weights
+            zone = number if kind == "results" else number // 2 * 2 + (kind == "weights_high")
+            block, part = _next_block(zone, memories)
+            cell["attributes"]["BEL"] = f"X{block + 2 * part}/Y{ZONES[zone][1]}/EBR{part}"
+        else:
+            zone = 2 * number + (multipliers[2 * number] == MULTIPLIERS)
+            block, part = _next_block(zone, multipliers)
             across = (0, 1, 4, 5)[part]
-            cell["attributes"]["BEL"] = (
-                f"X{block + 2 * part}/Y{memories}/EBR{part}"
-                if is_memory
-                else f"X{block + across}/Y{multipliers}/MULT18_{across}"
-            )
+            cell["attributes"]["BEL"] = f"X{block + across}/Y{ZONES[zone][0]}/MULT18_{across}"
+
+
+def _next_block(zone: int, taken: list[int]) -> tuple[int, int]:
+    """Column of the next free block of a zone, and the part of it that is free."""
+    number = taken[zone]
+    taken[zone] += 1
+    return BLOCKS[ZONES[zone][2] + number // 4], number % 4
 
 
 def _in_order(name: str) -> list[str | int]:
-    """Key that sorts numbers in names by size: neighbours in the adders' tree become neighbours."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    """Key that sorts numbers in names by size, the last one first: neighbours in the adders' tree, and memories
+    of the same channels, become neighbours.
+    """
+    parts = re.split(r"(\d+)", name)
+    last = [number for number in parts if number.isdigit()][-1:]
+    return [int(part) if part.isdigit() else part for part in (*last, *parts)]
 
 
 def routes(text: str) -> None:
