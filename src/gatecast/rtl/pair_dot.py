@@ -3,8 +3,8 @@
 Both lanes multiply the same activations, and magnitudes have 7 bits. So one multiplier of 18 bits makes
 ``|a| * (|w1| * 2**11 + |w0|)``, which is ``upper * 2**11 + lower`` with products of 14 bits: they overlap in
 three bits. The three low bits of the upper product are cheap to make anew from those of its factors. Taken
-off the multiplier's bits there they leave the three high bits of the lower product, and a borrow from the other
-bits of the upper one.
+off the multiplier's bits there they leave the three high bits of the lower product, and a borrow from the
+other bits of the upper one.
 """
 
 import numpy as np
