@@ -28,7 +28,7 @@ from gatecast.rtl import write_verilog
 
 LANES = {"ecp5": {"cells": True}, "xcup": {}, "intel_alm": {}}
 LANE = "npu_lane_pair"
-SYNTHESIS = {  # all as one but the pair of lanes, which is made once; LUTs joined to wide ones are two or three too many
+SYNTHESIS = {  # all as one but the pair of lanes, which is made once; LUTs joined to wide ones take too many
     "ecp5": f"setattr -mod -set keep_hierarchy 1 {LANE}; synth_ecp5 -nowidelut -top pins; "
     f"setattr -mod -unset keep_hierarchy {LANE}",
     "xcup": "synth_xilinx -family xcup -top pins -noiopad",

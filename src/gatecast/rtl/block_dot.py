@@ -57,22 +57,17 @@ class BlockDot(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        products = [self._product(m, slice(i, i + 8)) for i in range(0, MANTISSAS, 8)]
+        level = [self._product(m, slice(i, i + 8)) for i in range(0, MANTISSAS, 8)]
+        while len(level) > 1:
+            level = halved(m, level)
         exponent = exponent_sum(m, self.a_exponent, self.w_exponent, self.take)
-        m.d.comb += [self.dot.eq(added(m, products)), self.exponent.eq(exponent)]
+        m.d.comb += [self.dot.eq(level[0]), self.exponent.eq(exponent)]
         return m
 
     def _product(self, m, byte):
         """Product of two bytes, two cycles later; -128 times itself is none: mantissas are symmetric."""
         a, w = delayed_data(m, self.a[byte], 1), kept(m, self.w[byte], self.take)
         return delayed_data(m, (a.as_signed() * w.as_signed())[:15], 1).as_signed()
-
-
-def added(m: Module, level: list[Value]) -> Value:
-    """Sum of numbers, a power of 2 of them, by twos."""
-    while len(level) > 1:
-        level = halved(m, level)
-    return level[0]
 
 
 def halved(m: Module, level: list[Value]) -> list[Value]:

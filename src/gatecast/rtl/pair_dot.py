@@ -2,9 +2,9 @@
 
 Both lanes multiply the same activations, and magnitudes have 7 bits. So one multiplier of 18 bits makes
 ``|a| * (|w1| * 2**11 + |w0|)``, which is ``upper * 2**11 + lower`` with products of 14 bits: they overlap in
-three bits. The three low bits of the upper product are cheap to make anew from those of its factors. Taken off
-the multiplier's bits there they leave the three high bits of the lower product, and a borrow from the upper
-one's other bits.
+three bits. The three low bits of the upper product are cheap to make anew from those of its factors. Taken
+off the multiplier's bits there they leave the three high bits of the lower product, and a borrow from the
+other bits of the upper one.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from amaranth.hdl import Cat, Const, Module, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .block_dot import DOT_LATENCY, MANTISSAS, added, exponent_sum, halved
+from .block_dot import DOT_LATENCY, MANTISSAS, exponent_sum, halved
 from .carry_cells import INVERTED, SIGNED, ZERO, Bit, chain
 from .float_accumulator import DOT_BITS, EXPONENT_BITS
 from .multiplier_cells import kept, unsigned_product
@@ -141,10 +141,11 @@ def _dot(m, products, missing, inverted):
     """The sum of products, each inverted by its sign, and of what they are `missing`."""
     pairs = zip(products[::2], products[1::2], strict=True)
     level = [delayed_data(m, _sum_of_two(m, *pair, inverted), 1) for pair in pairs]
-    first, *others = halved(m, halved(m, level))
+    first, second = halved(m, halved(m, halved(m, level)))
     # a chain of its own: a sum of three numbers would be made of twice as many cells
-    bits = zip(Cat(first, Const(0, DOT_BITS - len(first))), missing, strict=True)
-    return added(m, [chain(m, [Bit(SIGNED, (a, ZERO), (b, ZERO)) for a, b in bits]), *others])
+    bits = zip(Cat(first, Const(0, DOT_BITS - len(first))), delayed_data(m, missing, 1), strict=True)
+    corrected = chain(m, [Bit(SIGNED, (a, ZERO), (b, ZERO)) for a, b in bits])
+    return delayed_data(m, corrected + second, 1)
 
 
 def _sum_of_two(m, left, right, inverted):
