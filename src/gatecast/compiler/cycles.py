@@ -3,7 +3,7 @@
 docs/guides/rtl.md says how these units work, and what is left out here.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -23,9 +23,9 @@ from gatecast.numerics import BLOCK_SIZE
 
 from .tile_cycles import (
     FLOAT32,
-    blocks_cycles,
     convolve_cycles,
     inside_taps,
+    pass_cycles,
     products_cycles,
     tail_cycles,
 )
@@ -139,7 +139,7 @@ def _pool(instruction: Instruction, sizes: Architecture) -> Cost:
     """A pass for each tap inside the map, and one for the factor."""
     inside = np.outer(inside_taps(instruction, "y", "rows"), inside_taps(instruction, "x", "columns")).ravel()
     passes = inside + (instruction.operation == PoolOperation.AVERAGE)
-    return _vector(sizes, np.repeat(passes, instruction.out_blocks).tolist(), _OPERANDS + 2)
+    return _vector(sizes, int(passes.sum()) * instruction.out_blocks, _OPERANDS + 2)
 
 
 def _map(instruction: Instruction, sizes: Architecture) -> Cost:
@@ -147,13 +147,13 @@ def _map(instruction: Instruction, sizes: Architecture) -> Cost:
     passes = 1 + (instruction.operation != MapOperation.COPY) + 2 * instruction.has_scale
     passes += _ACTIVATION_PASSES.get(Activation(instruction.activation), 0)
     blocks = prod((instruction.out_rows, instruction.out_columns, instruction.out_blocks))
-    return _vector(sizes, [passes] * blocks, _OPERANDS)
+    return _vector(sizes, passes * blocks, _OPERANDS)
 
 
-def _vector(sizes: Architecture, passes: Iterable[int], operands: int) -> Cost:
+def _vector(sizes: Architecture, passes: int, operands: int) -> Cost:
     rows = BLOCK_SIZE // sizes.vector_values
     bits = max((sizes.activation_blocks - 1).bit_length(), (sizes.vectors - 1).bit_length())
-    busy = blocks_cycles(passes, rows)
+    busy = passes * pass_cycles(rows)
     return Cost(products_cycles(bits) + operands + busy + tail_cycles(rows))
 
 
