@@ -36,7 +36,7 @@ PIECE_BYTES = 32
 
 _READ = 3  # cycles from a request to on-chip memory to its answer
 _WORD_BYTES = 16  # of vector memory
-_OPERANDS = 13  # cycles from a unit's first request for an operand to its first row
+_OPERANDS = 12  # cycles from a unit's first request for an operand to its first row
 _PITCH_BITS = 24  # of the product that `load` and `store` make first
 
 _ACTIVATION_PASSES = {Activation.LEAKY_RELU: 2, Activation.HARD_SIGMOID: 2, Activation.HARD_SWISH: 3}

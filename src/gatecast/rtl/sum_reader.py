@@ -1,12 +1,12 @@
 """Sums of the lanes, in the order of the epilogue, as float32."""
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .float_accumulator import sum_value, to_float32
-from .pipeline import QUEUE, delayed, named, registered
+from .pipeline import QUEUE, delayed, named, one_of, registered
 
 RESULT_LATENCY = 2
 """Cycles from an address of the result memory to its word."""
@@ -83,10 +83,8 @@ class SumReader(wiring.Component):
             m.d.sync += row.eq(Mux(ends, 0, row + 1))
         with m.If(ends):
             m.d.sync += self.address.eq(self.address + 1)
-        found = delayed(m, row, RESULT_LATENCY, reset_less=True)
-        width = 34 * self.values
-        word = self.word.as_value()
-        (current,) = registered(m, True, Array(word[width * n :][:width] for n in range(rows))[found])
+        chosen = delayed(m, Cat(row == n for n in range(rows)), RESULT_LATENCY, reset_less=True)
+        (current,) = registered(m, True, one_of(chosen, self.word.as_value(), 34 * self.values))
         sums = [to_float32(m, current[34 * i : 34 * i + 34]) for i in range(self.values)]
         m.d.comb += [
             queue.w_en.eq(under_way[-1]),

@@ -173,7 +173,6 @@ class Core(wiring.Component):
             controls.append(control)
         return controls
 
-
     def _share_epilogue(self, m, epilogue, matrix, vector):
         """A pool or map begins while no convolution is at work, which goes before it.
 
