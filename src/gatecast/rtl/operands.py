@@ -41,8 +41,8 @@ def request_layout(address_bits: int) -> data.StructLayout:
 class Operands(wiring.Component):
     """Read the blocks and vectors asked for, and hand out their values as float32, `values` at a time.
 
-    What memory answers is cut to *pieces* of a row of float32 values, or of four rows of mantissas, which wait
-    in a queue: it is as wide as a row, not as a block.
+    What memory answers is cut to *pieces*, a row of float32 values or four rows of mantissas, which wait in
+    a queue: it is as wide as a row, not as a block.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class Operands(wiring.Component):
         return delayed(m, request.tag, READ_LATENCY)
 
     def _cut(self, m, entry, store, tag):
-        """Put an answer into the queue, piece after piece: the first one as it comes, the others from registers."""
+        """Put an answer into the queue, piece after piece; all but the first wait in registers."""
         block, word, size = self.blocks.answered, self.words.answered, self.piece
         kept = data.View(entry, store.w_data)
         answers, left, parts = [(block, self.blocks.data[:MANTISSAS]), (word, self.words.data)], [], []
