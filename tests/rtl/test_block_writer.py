@@ -21,24 +21,28 @@ def awkward_blocks(rng, count, bits):
     return found.astype(np.float32)
 
 
-async def feed(ctx, unit, blocks, channels, pauses):
-    for number, block in enumerate(blocks):
-        ctx.set(unit.destination.payload, {"address": number, "channels": channels[number]})
+async def tell(ctx, unit, channels):
+    for number, count in enumerate(channels):
+        ctx.set(unit.destination.payload, {"address": number, "channels": count})
         ctx.set(unit.destination.valid, 1)
         await ctx.tick().until(unit.destination.ready)
-        ctx.set(unit.destination.valid, 0)
+    ctx.set(unit.destination.valid, 0)
+
+
+async def feed(ctx, unit, blocks, pauses):
+    """Rows of one block after another, without `pauses` one in each cycle; ends when all is written."""
+    for block in blocks:
         while not ctx.get(unit.free):
             await ctx.tick()
-        ctx.set(unit.taken, 1)
-        await ctx.tick()
-        ctx.set(unit.taken, 0)
-        for row in block.view(np.uint32).reshape(-1, unit.values):
+        for number, row in enumerate(block.view(np.uint32).reshape(-1, unit.values)):
             while pauses is not None and pauses.random() < 0.1:
                 await ctx.tick()
+            ctx.set(unit.taken, number == 0)
             ctx.set(unit.i_valid, 1)
             for lane in range(unit.values):
                 ctx.set(unit.i_values[lane], int(row[lane]))
             await ctx.tick()
+            ctx.set(unit.taken, 0)
             ctx.set(unit.i_valid, 0)
     for _ in range(200):
         if ctx.get(unit.idle):
@@ -74,10 +78,15 @@ def test_blocks_are_encoded(simulate, values, bits, pauses):
 
     async def bench(ctx):
         ctx.set(unit.bits, bits)
-        await feed(ctx, unit, blocks, channels, np.random.default_rng(1) if pauses else None)
+        await feed(ctx, unit, blocks, np.random.default_rng(1) if pauses else None)
         assert len(found) == len(blocks)  # idle only then
 
-    simulate(unit, bench, lambda ctx: collect(ctx, unit.blocks, found, len(blocks)))
+    simulate(
+        unit,
+        bench,
+        lambda ctx: tell(ctx, unit, channels),
+        lambda ctx: collect(ctx, unit.blocks, found, len(blocks)),
+    )
     expected = []
     for number, block in enumerate(masked(blocks, channels)):
         mantissas, exponent = unit.model(block, bits)
@@ -94,10 +103,15 @@ def test_vectors_keep_their_bits_but_for_the_sign_of_zero(simulate, values, paus
 
     async def bench(ctx):
         ctx.set(unit.vector, 1)
-        await feed(ctx, unit, blocks, channels, np.random.default_rng(1) if pauses else None)
+        await feed(ctx, unit, blocks, np.random.default_rng(1) if pauses else None)
         assert len(found) == 8 * len(blocks)
 
-    simulate(unit, bench, lambda ctx: collect(ctx, unit.words, found, 8 * len(blocks)))
+    simulate(
+        unit,
+        bench,
+        lambda ctx: tell(ctx, unit, channels),
+        lambda ctx: collect(ctx, unit.words, found, 8 * len(blocks)),
+    )
     assert [address for address, _ in found] == list(range(8 * len(blocks)))
     data = b"".join(word.to_bytes(16, "little") for _, word in found)
     assert data == masked(blocks, channels).tobytes()

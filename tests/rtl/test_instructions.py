@@ -1,4 +1,4 @@
-"""Engines of the matrix and the vector unit with the epilogue: whole instructions against the reference device."""
+"""The matrix and the vector unit, each with the epilogue: whole instructions against the reference device."""
 
 import numpy as np
 import pytest

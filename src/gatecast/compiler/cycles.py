@@ -3,7 +3,7 @@
 docs/guides/rtl.md says how these units work, and what is left out here.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -23,9 +23,9 @@ from gatecast.numerics import BLOCK_SIZE
 
 from .tile_cycles import (
     FLOAT32,
-    blocks_cycles,
     convolve_cycles,
     inside_taps,
+    pass_cycles,
     products_cycles,
     tail_cycles,
 )
@@ -35,7 +35,7 @@ BEAT_BYTES = 16
 
 _READ = 3  # cycles from a request to on-chip memory to its answer
 _VECTOR_PIECES = 8  # of a vector, one a word of vector memory
-_OPERANDS = 13  # cycles from a unit's first request for an operand to its first row
+_OPERANDS = 12  # cycles from a unit's first request for an operand to its first row
 _PITCH_BITS = 24  # of the product that `load` and `store` make first
 
 _ACTIVATION_PASSES = {Activation.LEAKY_RELU: 2, Activation.HARD_SIGMOID: 2, Activation.HARD_SWISH: 3}
@@ -137,7 +137,7 @@ def _pool(instruction: Instruction, sizes: Architecture) -> Cost:
     """A pass for each tap inside the map, and one for the factor."""
     inside = np.outer(inside_taps(instruction, "y", "rows"), inside_taps(instruction, "x", "columns")).ravel()
     passes = inside + (instruction.operation == PoolOperation.AVERAGE)
-    return _vector(sizes, np.repeat(passes, instruction.out_blocks).tolist(), _OPERANDS + 2)
+    return _vector(sizes, int(passes.sum()) * instruction.out_blocks, _OPERANDS + 2)
 
 
 def _map(instruction: Instruction, sizes: Architecture) -> Cost:
@@ -145,13 +145,13 @@ def _map(instruction: Instruction, sizes: Architecture) -> Cost:
     passes = 1 + (instruction.operation != MapOperation.COPY) + 2 * instruction.has_scale
     passes += _ACTIVATION_PASSES.get(Activation(instruction.activation), 0)
     blocks = prod((instruction.out_rows, instruction.out_columns, instruction.out_blocks))
-    return _vector(sizes, [passes] * blocks, _OPERANDS)
+    return _vector(sizes, passes * blocks, _OPERANDS)
 
 
-def _vector(sizes: Architecture, passes: Iterable[int], operands: int) -> Cost:
+def _vector(sizes: Architecture, passes: int, operands: int) -> Cost:
     rows = BLOCK_SIZE // sizes.vector_values
     bits = max((sizes.activation_blocks - 1).bit_length(), (sizes.vectors - 1).bit_length())
-    busy = blocks_cycles(passes, rows)
+    busy = passes * pass_cycles(rows)
     return Cost(products_cycles(bits) + operands + busy + tail_cycles(rows))
 
 

@@ -1,7 +1,7 @@
 """The end of every instruction that makes values: encode a block or keep float32, and write it."""
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,7 +15,7 @@ _LOWEST, _HIGHEST = EXPONENT_BIAS + EXPONENT_MIN, EXPONENT_BIAS + EXPONENT_MAX
 DESTINATIONS = 4
 """Blocks whose places may be told ahead."""
 
-_KEPT = 8  # places: those told ahead, of two blocks in the making, and some
+_KEPT = 8  # places: those told ahead, and of up to three blocks in the making
 
 
 def destination_layout(address_bits: int) -> data.StructLayout:
@@ -26,8 +26,8 @@ def destination_layout(address_bits: int) -> data.StructLayout:
 class BlockWriter(wiring.Component):
     """Take rows of 32 values, find the block's exponent, round the values to its format, and write it.
 
-    Two blocks are in the making: one arrives while the other is encoded. Nothing stops a block that is
-    encoded, so the memories must take its writes at once.
+    A block is encoded, a row a cycle, while the next one arrives in its place. Nothing stops that, so the
+    memories must take its writes at once.
 
     Parameters
     ----------
@@ -80,22 +80,19 @@ class BlockWriter(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        m.submodules.rows = rows = memory.Memory(shape=32 * self.values, depth=2 * self.rows, init=[])
+        m.submodules.rows = rows = memory.Memory(shape=32 * self.values, depth=self.rows, init=[])
         arrived, emptied = Signal(), Signal()
         channels, address = self._places(m, arrived, emptied)
-        full, exponents = Signal(2), Array(Signal(8, name=f"e{i}") for i in range(2))
-        self._arrive(m, channels, rows, full, exponents, arrived)
-        row, exponent, valid = self._leave(m, rows, full, exponents, emptied)
+        whole, exponent = self._arrive(m, channels, rows, arrived)
+        row, valid = self._leave(m, rows, whole, emptied)
         codes, coded = self._encode(m, row, exponent, valid)
         writing = self._write(m, codes, coded, row, valid, address, exponent)
-        used = Signal(range(3))
-        m.d.sync += used.eq(used + self.taken - emptied)
         told = named(m, self.destination.valid & self.destination.ready, "told")
-        ahead = Signal(range(DESTINATIONS + 1))
-        m.d.sync += ahead.eq(ahead + told - self.taken)
+        ahead, used = Signal(range(DESTINATIONS + 1)), Signal(range(4))
+        m.d.sync += [ahead.eq(ahead + told - self.taken), used.eq(used + self.taken - emptied)]
         m.d.comb += [
             self.destination.ready.eq(ahead != DESTINATIONS),
-            self.free.eq((used != 2) & (ahead != 0)),
+            self.free.eq(ahead != 0),
             self.idle.eq((used == 0) & (ahead == 0) & ~writing),
         ]
         return m
@@ -122,9 +119,12 @@ class BlockWriter(wiring.Component):
             found.append(read.data)
         return found
 
-    def _arrive(self, m, channels, rows, full, exponents, arrived):
-        """Store rows and keep the largest exponent; `arrived` is the strobe of a block's last row."""
-        begun, bank, largest = Signal(range(self.rows)), Signal(), Signal(8)
+    def _arrive(self, m, channels, rows, arrived):
+        """Store rows and keep the largest exponent; `arrived` is the strobe of a block's last row.
+
+        Returns the strobe of a block that is whole, and its exponent, two cycles later.
+        """
+        begun, largest = Signal(range(self.rows)), Signal(8)
         m.d.comb += arrived.eq(self.i_valid & (begun == self.rows - 1))
         with m.If(self.i_valid):
             m.d.sync += begun.eq(begun + 1)
@@ -136,32 +136,33 @@ class BlockWriter(wiring.Component):
             values += registered(m, True, Mux(keeps, value, 0))
             field = values[-1][23:31]
             exponent = named(m, Mux(field > exponent, field, exponent), f"largest{i}")
-        valid, last = Signal(), Signal()
-        m.d.sync += [valid.eq(self.i_valid), last.eq(arrived)]
+        valid, whole, found = Signal(), Signal(), Signal(8)
+        m.d.sync += [valid.eq(self.i_valid), whole.eq(arrived)]
         (row,) = registered(m, True, begun)
         write = rows.write_port()
-        m.d.comb += [write.addr.eq(Cat(row, bank)), write.data.eq(Cat(values)), write.en.eq(valid)]
+        m.d.comb += [write.addr.eq(row), write.data.eq(Cat(values)), write.en.eq(valid)]
         with m.If(valid):
             m.d.sync += largest.eq(exponent)
-        with m.If(last):
-            m.d.sync += [largest.eq(0), bank.eq(~bank)]
-        whole, found, found_bank = registered(m, True, last, exponent, bank)
-        bounded = Mux(found < _LOWEST, _LOWEST, Mux(found > _HIGHEST, _HIGHEST, found))
         with m.If(whole):
-            m.d.sync += [full.bit_select(found_bank, 1).eq(1), exponents[found_bank].eq(bounded)]
+            m.d.sync += [largest.eq(0), found.eq(exponent)]
+        bounded = Mux(found < _LOWEST, _LOWEST, Mux(found > _HIGHEST, _HIGHEST, found))
+        return whole, delayed(m, bounded, 1)
 
-    def _leave(self, m, rows, full, exponents, emptied):
-        """Read the rows of a full bank; returns a row, its block's exponent, and whether there is one."""
-        bank, row = Signal(), Signal(range(self.rows))
+    def _leave(self, m, rows, whole, emptied):
+        """Read the rows of a whole block, one a cycle: a row, and whether there is one.
+
+        Rows of the next block may come as soon: none is stored before the old one in its place is read.
+        """
+        go, row = Signal(), Signal(range(self.rows))
         read = rows.read_port(domain="comb")
-        m.d.comb += read.addr.eq(Cat(row, bank))
-        go = named(m, full.bit_select(bank, 1), "leaves")
-        m.d.comb += emptied.eq(go & (row == self.rows - 1))
+        m.d.comb += [read.addr.eq(row), emptied.eq(go & (row == self.rows - 1))]
         with m.If(go):
             m.d.sync += row.eq(row + 1)
-        with m.If(emptied):
-            m.d.sync += [bank.eq(~bank), full.bit_select(bank, 1).eq(0)]
-        return *registered(m, True, read.data, exponents[bank]), delayed(m, go, 1)
+        with m.If(whole):
+            m.d.sync += go.eq(1)
+        with m.Elif(emptied):
+            m.d.sync += go.eq(0)
+        return *registered(m, True, read.data), delayed(m, go, 1)
 
     def _encode(self, m, row, exponent, valid):
         """Codes of a row, two cycles later, and whether there are any."""

@@ -20,9 +20,9 @@ def address_bits(block_bits: int, word_bits: int) -> int:
 def epilogue_signature(block_bits: int, word_bits: int) -> wiring.Signature:
     """What a unit tells the epilogue, as the unit sees it.
 
-    `plan`, `bits` and `vector` are steady while an instruction runs; `request` and `destination` are those of
-    `Operands` and `BlockWriter`, for one block of results after another. `granted`: what the unit says counts,
-    and goes on to count until its instruction ends. `idle`: all that was told is written.
+    `plan`, `bits` and `vector` are steady while an instruction runs; `request` and `destination` are those
+    of `Operands` and `BlockWriter`, for one block of results after another. `granted`: what the unit says
+    counts, and goes on to count until its instruction ends. `idle`: all that was told is written.
     """
     width = address_bits(block_bits, word_bits)
     return wiring.Signature(

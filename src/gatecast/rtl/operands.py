@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..numerics import BLOCK_SIZE, FORMATS, decode_blocks
 from .block_dot import BLOCK_BITS, MANTISSAS
-from .pipeline import QUEUE, Ahead, delayed, named, registered, shift_out
+from .pipeline import QUEUE, Ahead, delayed, named, one_of, registered, shift_out
 from .shared_memory import READ_LATENCY, read_signature
 
 WORD_VALUES = 4
@@ -41,8 +41,8 @@ def request_layout(address_bits: int) -> data.StructLayout:
 class Operands(wiring.Component):
     """Read the blocks and vectors asked for, and hand out their values as float32, `values` at a time.
 
-    What memory answers is cut to *pieces* of a row of float32 values, or of four rows of mantissas, which wait
-    in a queue: it is as wide as a row, not as a block.
+    What memory answers is cut to *pieces*, a row of float32 values or four rows of mantissas, which wait in
+    a queue: it is as wide as a row, not as a block.
 
     Parameters
     ----------
@@ -126,29 +126,30 @@ class Operands(wiring.Component):
         return delayed(m, request.tag, READ_LATENCY)
 
     def _cut(self, m, entry, store, tag):
-        """Put an answer into the queue, piece after piece."""
-        line, kept = Signal(MANTISSAS, reset_less=True), data.View(entry, store.w_data)
+        """Put an answer into the queue, piece after piece; all but the first wait in registers."""
+        block, word, size = self.blocks.answered, self.words.answered, self.piece
+        kept = data.View(entry, store.w_data)
+        answers, left, parts = [(block, self.blocks.data[:MANTISSAS]), (word, self.words.data)], [], []
+        for answered, content in answers:
+            rest = Signal(len(content) - size, name="rest", reset_less=True)
+            with m.If(answered):
+                m.d.sync += rest.eq(content[size:])
+            turns = [answered]
+            for _ in range(len(rest) // size):
+                turns.append(delayed(m, turns[-1], 1))
+            left += turns
+            parts += [content[:size], rest]
         exponent, vector, late_tag = (Signal(n, reset_less=True) for n in (8, 1, 2))
-        left = Signal(range(self.block_pieces + 1))
-        block, word = self.blocks.answered, self.words.answered
-        m.d.sync += line.eq(
-            Mux(block, self.blocks.data[:MANTISSAS], Mux(word, self.words.data, line >> self.piece))
-        )
+        note = self.blocks.data[MANTISSAS:], word, tag
         with m.If(block | word):
             m.d.sync += [
-                exponent.eq(self.blocks.data[MANTISSAS:]),
-                vector.eq(word),
-                late_tag.eq(tag),
-                left.eq(Mux(word, self.word_pieces, self.block_pieces)),
+                signal.eq(value) for signal, value in zip((exponent, vector, late_tag), note, strict=True)
             ]
-        with m.Elif(left != 0):
-            m.d.sync += left.eq(left - 1)
+        note = Mux(block | word, Cat(note), Cat(exponent, vector, late_tag))
         m.d.comb += [
-            store.w_en.eq(left != 0),
-            kept.data.eq(line),
-            kept.exponent.eq(exponent),
-            kept.vector.eq(vector),
-            kept.tag.eq(late_tag),
+            store.w_en.eq(Cat(left).any()),
+            kept.data.eq(one_of(Cat(left), Cat(parts), size)),
+            Cat(kept.exponent, kept.vector, kept.tag).eq(note),
         ]
 
     def _hand_out(self, m, entry, store):

@@ -48,8 +48,8 @@ class Core(wiring.Component):
     <unit>_... : Out
         What registers and trace show of each unit.
     product, read, write, kept, operand : Out(1)
-        The lanes take a block, external memory takes a read, a write, memory on chip a write; the epilogue asks
-        for an operand.
+        The lanes take a block, external memory takes a read, a write, memory on chip a write; the epilogue
+        asks for an operand.
     """
 
     def __init__(self, architecture: Architecture, design: LaneDesign):

@@ -38,7 +38,7 @@ class UnitControl(wiring.Component):
     wait, granted, take, signal
         The unit's lines of `Tokens`.
     free : In(1)
-        The engine may begin; until then an instruction waits even if it is granted all tokens, but not `sync`.
+        The engine may begin; until then an instruction waits, but not `sync`, whatever tokens are there.
     clear : In(1)
         Set the counters to 0.
     instruction, start, done

@@ -132,11 +132,11 @@ class Lane32(wiring.Component):
 class Plan(data.StructLayout):
     """Passes of an instruction, steady while it runs.
 
-    `sums`: the sums of the lanes are x of the first pass (with `bias`: plus an operand), else the first operand
-    is the value itself; `gather`: operation of the passes that take operands beyond the first; `scale`: times
-    an operand, plus an operand; `residual`: plus an operand; `times`: times `low`; `plus`: plus `high`, then
-    clip to 0..1; `again`: times what `times` took, or with `larger` the larger of both; `after`: what the last
-    pass ends with, nothing where there is `plus`.
+    `sums`: the sums of the lanes are x of the first pass (with `bias`: plus an operand), else the first
+    operand is the value itself; `gather`: operation of the passes that take operands beyond the first;
+    `scale`: times an operand, plus an operand; `residual`: plus an operand; `times`: times `low`; `plus`:
+    plus `high`, then clip to 0..1; `again`: times what `times` took, or with `larger` the larger of both;
+    `after`: what the last pass ends with, nothing where there is `plus`.
     """
 
     def __init__(self):
@@ -299,7 +299,7 @@ class Values(wiring.Component):
         return Array([gathers, multiply, add, add, multiply, add, again])[now.as_value()]
 
     def _operands(self, m, plan, now, row, sums, go):
-        """x and y of each value."""
+        """Operands x and y of each value."""
         self._block, kept = (
             memory.Memory(shape=32 * self.values, depth=self.rows, init=[]) for _ in range(2)
         )

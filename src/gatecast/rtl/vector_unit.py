@@ -57,6 +57,7 @@ class VectorUnit(wiring.Component):
         out_format = Mux(is_pool, pool.out_format, map_.out_format)
         m.d.comb += [
             epilogue.plan.eq(Mux(is_pool, _pool_plan(m, pool), _map_plan(m, map_))),
+            epilogue.plan.high.eq(map_.high),  # which no pool looks at
             epilogue.bits.eq(out_format + 2),
             epilogue.vector.eq(out_format == FLOAT32_CODE),
         ]
@@ -169,13 +170,13 @@ class Taps:
 
     def __init__(self, m, pool, pixels, block, width, active, ready):
         request_ready, destination_ready = ready
-        m.submodules.taps = taps = Walker({"offset": width, "y": 17, "x": 17})
+        m.submodules.taps = taps = Walker({"address": width, "y": 17, "x": 17})
         begun, asked, told = Signal(), Signal(), Signal()
-        y, x = named(m, (pixels.y + taps.y)[:17], "tap_y"), named(m, (pixels.x + taps.x)[:17], "tap_x")
+        y, x = taps.y, taps.x
         inside = named(m, (y < pool.in_rows) & (x < pool.in_columns), "inside")
         last_row = taps.last_row | (y + 1 == pool.in_rows)
         last = named(m, last_row & (taps.last_column | (x + 1 == pool.in_columns)), "last_inside")
-        address = (pixels.a + taps.offset + block)[:width]
+        address = (taps.address + block)[:width]
         # a stage of its own: what is offered stands in registers
         valid, payload, first = Signal(), Signal(1 + width + 2), Signal()
         room = named(m, ~valid | request_ready, "room")
@@ -183,9 +184,9 @@ class Taps:
         m.d.comb += [
             taps.rows.eq(pool.kernel_rows),
             taps.columns.eq(pool.kernel_columns),
-            *taps.set_track("offset", 0, pool.in_row, pool.in_pixel),
-            *taps.set_track("y", 0, 1, 0),
-            *taps.set_track("x", 0, 0, 1),
+            *taps.set_track("address", pixels.a, pool.in_row, pool.in_pixel),
+            *taps.set_track("y", pixels.y, 1, 0),
+            *taps.set_track("x", pixels.x, 0, 1),
             taps.restart.eq(active & ~begun),
             taps.advance.eq(step),
         ]
