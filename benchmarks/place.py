@@ -17,6 +17,8 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -56,6 +58,9 @@ ZONES = (
 
 The zones of a pair of lanes lie side by side; the first half of its multipliers is in the first one.
 """
+
+FAR = 2000
+"""Registers of one reset that are too many for it to be near all of them."""
 
 MULTIPLIERS = 16
 """Multipliers of a zone."""
@@ -110,6 +115,7 @@ def prepare(netlist: Path, lanes: int) -> None:
     design = json.loads(netlist.read_text())
     open_ends(design)
     tie_high(design)
+    copy_resets(design)
     if lanes == len(ZONES):
         floorplan(design)
     netlist.write_text(json.dumps(design))
@@ -186,6 +192,49 @@ def _constant_carry(cell: dict, value: str, net: int) -> dict:
     pins = {f"{pin}{half}": ["1"] for pin in "ABCD" for half in "01"} | {"CIN": ["x"], "S0": [], "S1": []}
     tables = {"INIT0": f"{15 * int(value):016b}", "INIT1": "1" * 16, "INJECT1_0": "NO", "INJECT1_1": "YES"}
     return {**cell, "attributes": {}, "parameters": tables, "connections": {**pins, "COUT": [net]}}
+
+
+def copy_resets(design: dict) -> None:
+    """Give each part a reset of its own: yosys makes one of registers that hold the same.
+
+    Copied are the LUT that drives the reset of more than FAR registers, and the registers before it.
+    """
+    cells = design["modules"]["pins"]["cells"]
+    drivers = {bit: (name, pin) for name, pin, bit in _pins(cells, "output")}
+    reset = Counter(
+        bit for name, pin, bit in _pins(cells, "input") if pin == "LSR" and cells[name]["type"] == "TRELLIS_FF"
+    )
+    for net in [bit for bit, users in reset.items() if users > FAR and bit in drivers]:
+        copies = {"": net}
+        for name, pin, bit in list(_pins(cells, "input")):
+            if bit == net:
+                part = re.match(r"npu\.core\.\w+(\.array\.pair\d+)?|", name)[0]
+                if part not in copies:
+                    copies[part] = _copied(cells, drivers, net, part)
+                cells[name]["connections"][pin] = [copies[part]]
+
+
+def _pins(cells: dict, direction: str) -> Iterator[tuple[str, str, int]]:
+    """Cell, pin and net of all pins of a direction."""
+    for name, cell in cells.items():
+        for pin, bits in cell["connections"].items():
+            if cell["port_directions"][pin] == direction:
+                yield from ((name, pin, bit) for bit in bits if isinstance(bit, int))
+
+
+def _copied(cells: dict, drivers: dict, net: int, part: str) -> int:
+    """Net of a copy of what drives a net, and of the registers before it."""
+    name, output = drivers[net]
+    cell = cells[name]
+    free = max(bit for way in ("input", "output") for _, _, bit in _pins(cells, way)) + 1
+    pins = {**cell["connections"], output: [free]}
+    cells[f"{part}.{name}"] = {**cell, "connections": pins, "attributes": {}}
+    if cell["type"] != "TRELLIS_FF":
+        for pin, bits in cell["connections"].items():
+            driver = drivers.get(bits[0]) if pin != output and bits else None
+            if driver and cells[driver[0]]["type"] == "TRELLIS_FF":
+                pins[pin] = [_copied(cells, drivers, bits[0], part)]
+    return free
 
 
 def floorplan(design: dict) -> None:

@@ -127,13 +127,21 @@ class MatrixUnit(wiring.Component):
             steps.quiet.eq(quiet == 0),
             port.valid.eq(steps.resume_valid & (asked != words)),
             port.address.eq(Cat(word, steps.resume_vector)),
-            array.preset.enable.eq(port.answered),
-            array.preset.slot.eq(steps.resume_slot),
-            array.preset.quarter.eq(got),
             steps.resume_ready.eq(port.answered & (got == words - 1)),
         ]
+        # lanes read a sum long after its first step begins: there is time for two registers
+        enable, slot, quarter = (
+            delayed(m, value, 2) for value in (port.answered, steps.resume_slot, got)
+        )
+        m.d.comb += [
+            array.preset.enable.eq(enable),
+            array.preset.slot.eq(slot),
+            array.preset.quarter.eq(quarter),
+        ]
+        found = delayed_data(m, port.data, 1)
         for n in range(WORD_VALUES):
-            m.d.comb += array.preset.sums[n].eq(from_float32(port.data[32 * n : 32 * n + 32]))
+            sum_ = delayed_data(m, from_float32(found[32 * n : 32 * n + 32]), 1)
+            m.d.comb += array.preset.sums[n].eq(sum_)
         with m.If(port.valid & port.ready):
             m.d.sync += asked.eq(asked + 1)
         with m.If(port.answered):
