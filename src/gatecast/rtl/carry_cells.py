@@ -48,7 +48,10 @@ class Bit:
 
 def chain(m: Module, bits: Sequence[Bit]) -> Value:
     """Sum of the bits in a chain of CCU2C, modulo ``2**len(bits)``."""
-    padded = [*bits, *[Bit(SIGNED, (ZERO, ZERO), (ZERO, ZERO))] * (len(bits) % 2)]
+    # an empty half comes first: a chain that begins with it does not depend on a carry into it, which would
+    # have to come from a cell
+    padding = len(bits) % 2
+    padded = [Bit(SIGNED, (ZERO, ZERO), (ZERO, ZERO))] * padding + [*bits]
     total, carry = Signal(len(padded), name="chain"), ZERO
     for i in range(0, len(padded), 2):
         carry_out = Signal(name="carry")
@@ -60,4 +63,4 @@ def chain(m: Module, bits: Sequence[Bit]) -> Value:
             ports[f"o_S{half}"] = total[i + half]
         m.submodules += Instance("CCU2C", i_CIN=carry, o_COUT=carry_out, **ports)
         carry = carry_out
-    return total[: len(bits)]
+    return total[padding:]
