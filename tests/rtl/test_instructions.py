@@ -1,5 +1,7 @@
 """The matrix and the vector unit, each with the epilogue: whole instructions against the reference device."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module, Signal
@@ -24,14 +26,15 @@ REGION = 32
 class Engine(wiring.Component):
     """A unit, the epilogue and the memories, and other users that take turns from them."""
 
-    def __init__(self, unit):
+    def __init__(self, unit, values=TINY.epilogue_values):
         readers = ("other", *(("steps",) if unit == "matrix" else ()), "epilogue")
         self.blocks = SharedMemory(BLOCK_BITS, 128, readers, ("epilogue",))
         words = ("other", *(("partials",) if unit == "matrix" else ()), "epilogue")
         self.words = SharedMemory(128, 512, words, ("epilogue",))
-        self.epilogue = Epilogue(TINY.epilogue_values, 7, 9)
+        self.epilogue = Epilogue(values, 7, 9)
         if unit == "matrix":
-            self.unit = MatrixUnit(TINY, 7, 9, LaneDesign(7, TINY.max_interleave))
+            sizes = replace(TINY, epilogue_values=values, vector_values=values)
+            self.unit = MatrixUnit(sizes, 7, 9, LaneDesign(7, TINY.max_interleave))
         else:
             self.unit = VectorUnit(7, 9)
         self.stall, self.vector_runs = Signal(), Signal(init=unit == "vector")
@@ -229,14 +232,18 @@ def random_case(kind, seed):
 
 SEEDS = {"convolve": (2, 3, 5, 6, 22, 56), "pool": range(1, 7), "map": range(1, 7)}
 """Those of `convolve` are small, and have partial sums in and out, groups, float32, all of the epilogue."""
-ONE = [pytest.param(kind, (0,), id=kind) for kind in CASES]
-MORE = [pytest.param(kind, SEEDS[kind], id=f"{kind}s", marks=pytest.mark.slow) for kind in CASES]
+ONE = [pytest.param(kind, (0,), 2, id=kind) for kind in CASES]
+MORE = [
+    pytest.param(kind, SEEDS[kind], values, id=f"{kind}s-{values}", marks=pytest.mark.slow)
+    for kind in CASES
+    for values in (1, 2, 4)
+]
 
 
-@pytest.mark.parametrize(("kind", "seeds"), ONE + MORE)
-def test_random_instructions(simulate, kind, seeds):
+@pytest.mark.parametrize(("kind", "seeds", "values"), ONE + MORE)
+def test_random_instructions(simulate, kind, seeds, values):
     """Every word of both memories is compared, those beside the results too. Other users take turns."""
-    engine = Engine(UNIT[kind])
+    engine = Engine(UNIT[kind], values)
 
     async def bench(ctx):
         for seed in seeds:

@@ -137,7 +137,7 @@ def _pool(instruction: Instruction, sizes: Architecture) -> Cost:
     """A pass for each tap inside the map, and one for the factor."""
     inside = np.outer(inside_taps(instruction, "y", "rows"), inside_taps(instruction, "x", "columns")).ravel()
     passes = inside + (instruction.operation == PoolOperation.AVERAGE)
-    return _vector(sizes, int(passes.sum()) * instruction.out_blocks, _OPERANDS + 2)
+    return _vector(sizes, int(passes.sum()) * instruction.out_blocks, _OPERANDS)
 
 
 def _map(instruction: Instruction, sizes: Architecture) -> Cost:

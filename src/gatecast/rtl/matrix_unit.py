@@ -13,7 +13,7 @@ from .instructions import as_kind, unit_words
 from .lane import LaneDesign
 from .matrix_vector import MatrixVector
 from .operands import WORD_VALUES
-from .pipeline import delayed, less_one, named
+from .pipeline import delayed, delayed_data, less_one, named
 from .requests import InTurn, Request
 from .shared_memory import read_signature
 from .sum_reader import SumReader

@@ -45,9 +45,9 @@ class InTurn:
     Members
     -------
     request_valid, request, destination_valid : Value
-        What is offered.
+        What is offered; a request stands in registers.
     done : Value
-        The item is dealt with; the next one follows it. A register.
+        The item is dealt with; the next one follows it, its last request may still be offered. A register.
     """
 
     def __init__(self, m: Module, requests, block, width, active, request_ready, destination_ready):
@@ -55,7 +55,8 @@ class InTurn:
         self.done = Signal(name="item_done")
         left = named(m, Cat(request.enabled for request in requests) & ~asked, "left")
         first = named(m, left & (~left + 1)[: len(left)], "first")
-        self.request_valid = named(m, settled & left.any(), "request_valid")
+        self.request_valid, self.request = Signal(name="request_valid"), Signal(3 + width, name="request")
+        moves = named(m, settled & left.any() & (~self.request_valid | request_ready), "request_moves")
         self.destination_valid = named(m, settled & ~told, "destination_valid")
         ends = named(m, settled & ~left.any() & told & ~self.done, "item_ends")
         m.d.sync += [self.done.eq(ends), settled.eq(active & ~ends & ~self.done)]
@@ -65,9 +66,14 @@ class InTurn:
             m.d.comb += statements
             chosen = parts if chosen is None else Mux(first[number], parts, chosen)
         chosen = named(m, chosen, "chosen")
-        self.request = named(m, Cat(chosen[0], (chosen[3:] + block)[:width], chosen[1:3]), "request")
-        with m.If(self.request_valid & request_ready):
-            m.d.sync += asked.eq(asked | first)
+        with m.If(request_ready):
+            m.d.sync += self.request_valid.eq(0)
+        with m.If(moves):
+            m.d.sync += [
+                asked.eq(asked | first),
+                self.request_valid.eq(1),
+                self.request.eq(Cat(chosen[0], (chosen[3:] + block)[:width], chosen[1:3])),
+            ]
         with m.If(self.destination_valid & destination_ready):
             m.d.sync += told.eq(1)
         with m.If(self.done):
