@@ -26,6 +26,7 @@ FLOAT32 = 1
 _TO_SUMS = 2 + 2 + 4 + 7 + 2 - 1 + 2 + 6 - 1
 _WORD_VALUES = 4
 _AHEAD = 3  # cycles by which the last row of a block's sums is read before it is taken
+_TOLD = 3  # from the strides of the results until the place of the first block is told
 _ARRIVED = 1  # from a block's last row to its exponent
 _EMPTY = 33  # cycles from the last step until partial sums may be set, beside the lanes' skew
 
@@ -107,7 +108,7 @@ def convolve_cycles(instruction: Instruction, sizes: Architecture, granted: floa
     start = float(products_cycles((sizes.activation_blocks - 1).bit_length()))
     to_sums = _TO_SUMS + sizes.adder_latency + sizes.lanes // 4
     delay = _share_of_reads(i, sizes) if i.residual_format > FLOAT32 else 0.0
-    filled, free, cleared, epilogue = start, start, start, granted + start
+    filled, free, cleared, epilogue = start, start, start, granted + start + _TOLD
     for number, pixels in enumerate(groups * i.out_blocks):
         filled = max(filled, cleared) + pixels + (number > 0 and number % len(groups) == 0)
         turns = max(pixels, sizes.adder_latency)
