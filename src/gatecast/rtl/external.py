@@ -129,7 +129,9 @@ class PieceWriter(wiring.Component):
     def _masks(self, m, piece):
         """Bytes of two beats that a piece writes."""
         single = named(m, piece.bytes == 1, "single")
-        first, pairs = piece.address[1:4], Mux(single, 1, piece.bytes[1:])
-        end = named(m, (first + pairs)[:5], "end")
+        pairs = named(m, Cat(1, *(piece.bytes[1:] > n for n in range(1, BEAT // 2))), "pairs")
+        for bit in (1, 2, 3):
+            size = len(pairs) + (1 << bit - 1)
+            pairs = named(m, Mux(piece.address[bit], pairs << (1 << bit - 1), pairs)[:size], f"pairs{bit}")
         in_pair = named(m, Mux(single, 1 << piece.address[0], 3)[:2], "in_pair")
-        return Cat(in_pair & ((first <= n) & (end > n)).replicate(2) for n in range(BEAT))
+        return Cat(in_pair & pair.replicate(2) for pair in pairs)
