@@ -160,10 +160,10 @@ def _blind(cell: dict) -> bool:
 
 
 def tie_high(design: dict) -> None:
-    """Let carry cells find their constants themselves: a constant 0 on a pin has to be routed, 1 is what it has.
+    """Take constants off the pins of carry cells: a 0 has to be routed there, a 1 is what they have.
 
-    A carry cell takes 1 for 0 if its table does not care: its low four entries, which make the carry, have C and
-    D at 0. A chain's first carry comes from a cell before it, as nextpnr would make, with a constant table.
+    A table that does not care takes 1 for 0; its low four entries, which make the carry, have C and D at 0. A
+    chain's first carry comes from a cell before it, as nextpnr would make, with a constant table.
     """
     for module in design["modules"].values():
         cells = module["cells"]
@@ -202,7 +202,9 @@ def copy_resets(design: dict) -> None:
     cells = design["modules"]["pins"]["cells"]
     drivers = {bit: (name, pin) for name, pin, bit in _pins(cells, "output")}
     reset = Counter(
-        bit for name, pin, bit in _pins(cells, "input") if pin == "LSR" and cells[name]["type"] == "TRELLIS_FF"
+        bit
+        for name, pin, bit in _pins(cells, "input")
+        if pin == "LSR" and cells[name]["type"] == "TRELLIS_FF"
     )
     for net in [bit for bit, users in reset.items() if users > FAR and bit in drivers]:
         copies = {"": net}
@@ -249,7 +251,7 @@ def floorplan(design: dict) -> None:
     for name in sorted(placed, key=_in_order):
         cell, owner = cells[name], owned.match(name)
         kind, number = owner[1], int(owner[2])
-        if cell["type"] == "DP16KD":  # a pair's first multipliers take the first halves of both lanes' weights
+        if cell["type"] == "DP16KD":  # the first halves of both lanes' weights, by the first multipliers
             zone = number if kind == "results" else number // 2 * 2 + (kind == "weights_high")
             block, part = _next_block(zone, memories)
             cell["attributes"]["BEL"] = f"X{block + 2 * part}/Y{ZONES[zone][1]}/EBR{part}"
@@ -268,8 +270,9 @@ def _next_block(zone: int, taken: list[int]) -> tuple[int, int]:
 
 
 def _in_order(name: str) -> list[str | int]:
-    """Key that sorts numbers in names by size, the last one first: neighbours in the adders' tree, and memories
-    of the same channels, become neighbours.
+    """Key that sorts numbers in names by size, the last one first.
+
+    Neighbours in the adders' tree, and memories of the same channels, become neighbours.
     """
     parts = re.split(r"(\d+)", name)
     last = [number for number in parts if number.isdigit()][-1:]

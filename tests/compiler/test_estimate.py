@@ -51,7 +51,7 @@ class TestTransfers:
         )  # fmt: skip
         two = one.replace(in_columns=2)
         first, second = (found.beats * found.pace for found in (cost(one, ECP5), cost(two, ECP5)))
-        assert (first, second) == (9, 18)
+        assert (first, second) == (8, 16)
 
 
 class TestTiles:

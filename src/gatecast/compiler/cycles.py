@@ -81,7 +81,7 @@ def _nothing(instruction: Instruction, sizes: Architecture) -> Cost:
 
 
 def _load(instruction: Instruction, sizes: Architecture) -> Cost:
-    """Of each block its exponent, then its halves; of each vector its words. A piece takes a cycle at least."""
+    """Of each block its exponent and halves, of each vector its words; a piece takes a cycle or more."""
     values, exponents = _planes(instruction)
     beats = int(_spans(values, external_map(instruction).element_bytes).sum()) + len(exponents)
     pieces = len(values) * (3 if len(exponents) else _VECTOR_PIECES)

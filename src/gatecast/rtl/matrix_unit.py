@@ -130,9 +130,7 @@ class MatrixUnit(wiring.Component):
             steps.resume_ready.eq(port.answered & (got == words - 1)),
         ]
         # lanes read a sum long after its first step begins: there is time for two registers
-        enable, slot, quarter = (
-            delayed(m, value, 2) for value in (port.answered, steps.resume_slot, got)
-        )
+        enable, slot, quarter = (delayed(m, value, 2) for value in (port.answered, steps.resume_slot, got))
         m.d.comb += [
             array.preset.enable.eq(enable),
             array.preset.slot.eq(slot),
