@@ -17,6 +17,8 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -26,10 +28,10 @@ from gatecast.errors import GatecastError
 from gatecast.isa import architecture
 from gatecast.rtl import write_verilog
 
-LANES = {"ecp5": {"multipliers": 16, "cells": True}, "xcup": {}, "intel_alm": {}}
-LANE = "npu_lane"
-SYNTHESIS = {  # all as one but the lane, which is made once
-    "ecp5": f"setattr -mod -set keep_hierarchy 1 {LANE}; synth_ecp5 -top pins; "
+LANES = {"ecp5": {"cells": True}, "xcup": {}, "intel_alm": {}}
+LANE = "npu_lane_pair"
+SYNTHESIS = {  # all as one but the pair of lanes, which is made once; LUTs joined to wide ones take too many
+    "ecp5": f"setattr -mod -set keep_hierarchy 1 {LANE}; synth_ecp5 -nowidelut -top pins; "
     f"setattr -mod -unset keep_hierarchy {LANE}",
     "xcup": "synth_xilinx -family xcup -top pins -noiopad",
     "intel_alm": "synth_intel_alm -family cyclonev -top pins",
@@ -46,13 +48,22 @@ ZONES = (
     (10, 22, 0),
     (10, 22, 4),
     (10, 22, 8),
-    (34, 46, 0),
     (34, 46, 8),
+    (34, 46, 0),
     (58, 70, 0),
     (58, 70, 4),
     (58, 70, 8),
 )
-"""For each of eight lanes: row of its multipliers, row of its block RAMs, the first of its four blocks."""
+"""For each of eight lanes: row of its multipliers, row of its block RAMs, the first of its four blocks.
+
+The zones of a pair of lanes lie side by side; the first half of its multipliers is in the first one.
+"""
+
+FAR = 2000
+"""Registers of one reset that are too many for it to be near all of them."""
+
+MULTIPLIERS = 16
+"""Multipliers of a zone."""
 
 PATIENCE = 12
 """Rounds of the router that must lower the number of shared wires by a tenth."""
@@ -103,6 +114,8 @@ def prepare(netlist: Path, lanes: int) -> None:
     """Make the netlist such that nextpnr comes further with it."""
     design = json.loads(netlist.read_text())
     open_ends(design)
+    tie_high(design)
+    copy_resets(design)
     if lanes == len(ZONES):
         floorplan(design)
     netlist.write_text(json.dumps(design))
@@ -146,27 +159,124 @@ def _blind(cell: dict) -> bool:
     return cell["parameters"]["INJECT1_0"] == "NO" and not any(table >> number & 1 for number in found)
 
 
+def tie_high(design: dict) -> None:
+    """Take constants off the pins of carry cells: a 0 has to be routed there, a 1 is what they have.
+
+    A table that does not care takes 1 for 0; its low four entries, which make the carry, have C and D at 0. A
+    chain's first carry comes from a cell before it, as nextpnr would make, with a constant table.
+    """
+    for module in design["modules"].values():
+        cells = module["cells"]
+        numbers = [bit for cell in cells.values() for bits in cell["connections"].values() for bit in bits]
+        free = max((bit for bit in numbers if isinstance(bit, int)), default=0) + 1
+        firsts = {}
+        for name, cell in cells.items():
+            if cell["type"] != "CCU2C":
+                continue
+            pins, parameters = cell["connections"], cell["parameters"]
+            for half in "01":
+                table = parameters[f"INIT{half}"][::-1]
+                for place, pin in enumerate("ABCD"):
+                    if pins[pin + half] == ["0"]:
+                        pins[pin + half] = ["1"]
+                        table = "".join(table[number & ~(1 << place)] for number in range(16))
+                parameters[f"INIT{half}"] = table[::-1]
+            if pins["CIN"] in (["0"], ["1"]):
+                firsts[f"{name}_first"] = _constant_carry(cell, pins["CIN"][0], free)
+                pins["CIN"] = [free]
+                free += 1
+        cells.update(firsts)
+
+
+def _constant_carry(cell: dict, value: str, net: int) -> dict:
+    pins = {f"{pin}{half}": ["1"] for pin in "ABCD" for half in "01"} | {"CIN": ["x"], "S0": [], "S1": []}
+    tables = {"INIT0": f"{15 * int(value):016b}", "INIT1": "1" * 16, "INJECT1_0": "NO", "INJECT1_1": "YES"}
+    return {**cell, "attributes": {}, "parameters": tables, "connections": {**pins, "COUT": [net]}}
+
+
+def copy_resets(design: dict) -> None:
+    """Give each part a reset of its own: yosys makes one of registers that hold the same.
+
+    Copied are the LUT that drives the reset of more than FAR registers, and the registers before it.
+    """
+    cells = design["modules"]["pins"]["cells"]
+    drivers = {bit: (name, pin) for name, pin, bit in _pins(cells, "output")}
+    reset = Counter(
+        bit
+        for name, pin, bit in _pins(cells, "input")
+        if pin == "LSR" and cells[name]["type"] == "TRELLIS_FF"
+    )
+    for net in [bit for bit, users in reset.items() if users > FAR and bit in drivers]:
+        copies = {"": net}
+        for name, pin, bit in list(_pins(cells, "input")):
+            if bit == net:
+                part = re.match(r"npu\.core\.\w+(\.array\.pair\d+)?|", name)[0]
+                if part not in copies:
+                    copies[part] = _copied(cells, drivers, net, part)
+                cells[name]["connections"][pin] = [copies[part]]
+
+
+def _pins(cells: dict, direction: str) -> Iterator[tuple[str, str, int]]:
+    """Cell, pin and net of all pins of a direction."""
+    for name, cell in cells.items():
+        for pin, bits in cell["connections"].items():
+            if cell["port_directions"][pin] == direction:
+                yield from ((name, pin, bit) for bit in bits if isinstance(bit, int))
+
+
+def _copied(cells: dict, drivers: dict, net: int, part: str) -> int:
+    """Net of a copy of what drives a net, and of the registers before it."""
+    name, output = drivers[net]
+    cell = cells[name]
+    free = max(bit for way in ("input", "output") for _, _, bit in _pins(cells, way)) + 1
+    pins = {**cell["connections"], output: [free]}
+    cells[f"{part}.{name}"] = {**cell, "connections": pins, "attributes": {}}
+    if cell["type"] != "TRELLIS_FF":
+        for pin, bits in cell["connections"].items():
+            driver = drivers.get(bits[0]) if pin != output and bits else None
+            if driver and cells[driver[0]]["type"] == "TRELLIS_FF":
+                pins[pin] = [_copied(cells, drivers, bits[0], part)]
+    return free
+
+
 def floorplan(design: dict) -> None:
     """Give the multipliers and memories of eight lanes their places: a zone each, the middle for the rest.
 
     nextpnr places them last, and badly: with these places its wires are a fifth shorter.
     """
     cells = design["modules"]["pins"]["cells"]
-    taken = [0] * len(ZONES), [0] * len(ZONES)
-    for name, cell in sorted(cells.items()):
-        owner = re.match(r"npu\.core\.matrix\.array\.(lane|weights|results)(\d+)\.", name)
-        if owner and cell["type"] in ("MULT18X18D", "DP16KD"):
-            lane, is_memory = int(owner[2]), cell["type"] == "DP16KD"
-            multipliers, memories, first = ZONES[lane]
-            number = taken[is_memory][lane]
-            taken[is_memory][lane] += 1
-            block, part = BLOCKS[first + number // 4], number % 4
+    multipliers, memories = [0] * len(ZONES), [0] * len(ZONES)
+    owned = re.compile(r"npu\.core\.matrix\.array\.(pair|weights_high|weights|results)(\d+)\.")
+    placed = [n for n in cells if owned.match(n) and cells[n]["type"] in ("MULT18X18D", "DP16KD")]
+    for name in sorted(placed, key=_in_order):
+        cell, owner = cells[name], owned.match(name)
+        kind, number = owner[1], int(owner[2])
+        if cell["type"] == "DP16KD":  # the first halves of both lanes' weights, by the first multipliers
+            zone = number if kind == "results" else number // 2 * 2 + (kind == "weights_high")
+            block, part = _next_block(zone, memories)
+            cell["attributes"]["BEL"] = f"X{block + 2 * part}/Y{ZONES[zone][1]}/EBR{part}"
+        else:
+            zone = 2 * number + (multipliers[2 * number] == MULTIPLIERS)
+            block, part = _next_block(zone, multipliers)
             across = (0, 1, 4, 5)[part]
-            cell["attributes"]["BEL"] = (
-                f"X{block + 2 * part}/Y{memories}/EBR{part}"
-                if is_memory
-                else f"X{block + across}/Y{multipliers}/MULT18_{across}"
-            )
+            cell["attributes"]["BEL"] = f"X{block + across}/Y{ZONES[zone][0]}/MULT18_{across}"
+
+
+def _next_block(zone: int, taken: list[int]) -> tuple[int, int]:
+    """Column of the next free block of a zone, and the part of it that is free."""
+    number = taken[zone]
+    taken[zone] += 1
+    return BLOCKS[ZONES[zone][2] + number // 4], number % 4
+
+
+def _in_order(name: str) -> list[str | int]:
+    """Key that sorts numbers in names by size, the last one first.
+
+    Neighbours in the adders' tree, and memories of the same channels, become neighbours.
+    """
+    parts = re.split(r"(\d+)", name)
+    last = [number for number in parts if number.isdigit()][-1:]
+    return [int(part) if part.isdigit() else part for part in (*last, *parts)]
 
 
 def routes(text: str) -> None:

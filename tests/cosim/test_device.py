@@ -1,10 +1,12 @@
 """Device `rtl` around a stand-in for the NPU that goes wrong when it is told to."""
 
 from importlib.metadata import entry_points
+from types import SimpleNamespace
 
 import pytest
 
 from gatecast.cosim import MemoryTiming, RtlDevice
+from gatecast.cosim.diagnosis import standstill
 from gatecast.devices import device_report, open_device
 from gatecast.errors import DeviceError, ProgramError, RequestError
 from gatecast.isa import Instruction, Program, architecture
@@ -97,6 +99,12 @@ class TestFailures:
         assert store.startswith("store waits for load: instruction 1, layer copy: store ")
         assert store.endswith("wait(load)")
         assert "--trace" in error.hint
+
+    def test_a_unit_that_has_its_tokens_waits_for_the_epilogue(self, program):
+        found = {"vector_state": 1, "vector_number": 1}
+        error = standstill(SimpleNamespace(read=lambda name: found.get(name, 0)), program, program.body)
+        _, vector = str(error).splitlines()
+        assert vector.startswith("vector waits for the epilogue: instruction 1, layer copy: ")
 
     def test_an_error_has_its_reason_and_instruction(self, loaded):
         text = str(failure(loaded, ERROR))

@@ -2,7 +2,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.sim import Simulator
+
+from gatecast.rtl import carry_cells, multiplier_cells
 
 CLOCK = 1e-6
 
@@ -42,10 +45,13 @@ def simulate():
 
 @pytest.fixture
 def through(simulate):
-    """Send one set of inputs each cycle through a pipeline without valid or ready; list what comes out."""
+    """Send one set of inputs each cycle through a pipeline without valid or ready; list what comes out.
+
+    What is asked for is one output, or a tuple of them.
+    """
 
     def run(dut, inputs, output="o"):
-        outputs = []
+        outputs, names = [], output if isinstance(output, tuple) else (output,)
 
         async def bench(ctx):
             for number in range(len(inputs) + dut.latency):
@@ -53,7 +59,8 @@ def through(simulate):
                     for name, value in inputs[number].items():
                         ctx.set(getattr(dut, name), value)
                 if number >= dut.latency:
-                    outputs.append(ctx.get(getattr(dut, output)))
+                    found = tuple(ctx.get(getattr(dut, name)) for name in names)
+                    outputs.append(found if isinstance(output, tuple) else found[0])
                 await ctx.tick()
 
         simulate(dut, bench, deadline=len(inputs) + dut.latency + 10)
@@ -105,3 +112,60 @@ class ExternalMemory:
 @pytest.fixture
 def external_memory():
     return ExternalMemory
+
+
+class CarryCell(Elaboratable):
+    """CCU2C with INJECT1 = NO: each half adds by its LUT4, and its LUT2 decides the carry."""
+
+    def __init__(self, kind, **ports):
+        assert kind == "CCU2C" and ports["p_INJECT1_0"] == ports["p_INJECT1_1"] == "NO"
+        self.ports = ports
+
+    def elaborate(self, platform):
+        m, ports, carry = Module(), self.ports, self.ports["i_CIN"]
+        for half in "01":
+            a, b, c, d = (ports[f"i_{pin}{half}"] for pin in "ABCD")
+            table = Value.cast(ports[f"p_INIT{half}"])
+            propagates = table.bit_select(Cat(a, b, c, d), 1)
+            generates = table.bit_select(Cat(a, b, 0, 0)[:4], 1)
+            m.d.comb += ports[f"o_S{half}"].eq(propagates ^ carry)
+            carry = Mux(propagates, carry, generates)
+        m.d.comb += ports["o_COUT"].eq(carry)
+        return m
+
+
+class MultiplierCell(Elaboratable):
+    """MULT18X18D with the registers that its parameters ask for, of clock CLK0 and its own enables."""
+
+    def __init__(self, kind, **ports):
+        assert kind == "MULT18X18D"
+        self.ports = ports
+
+    def elaborate(self, platform):
+        m, ports = Module(), self.ports
+        a, b = (self.registered(m, f"INPUT{name}", self.operand(name)) for name in "AB")
+        inner = self.registered(m, "PIPELINE", a * b)
+        product = self.registered(m, "OUTPUT", inner)
+        m.d.comb += [ports[f"o_P{i}"].eq(product[i]) for i in range(36)]
+        return m
+
+    def operand(self, name):
+        assert Value.cast(self.ports[f"i_SIGNED{name}"]).value == 0
+        assert Value.cast(self.ports[f"i_SOURCE{name}"]).value == 0
+        return Cat(self.ports[f"i_{name}{i}"] for i in range(18))
+
+    def registered(self, m, name, value):
+        if self.ports.get(f"p_REG_{name}_CLK", "NONE") == "NONE":
+            return value
+        assert self.ports[f"p_REG_{name}_CLK"] == "CLK0"
+        register = Signal(len(value), name=name.lower())
+        with m.If(self.ports[f"i_{self.ports[f'p_REG_{name}_CE']}"]):
+            m.d.sync += register.eq(value)
+        return register
+
+
+@pytest.fixture
+def modelled(monkeypatch):
+    """Models of an ECP5's cells in their place."""
+    monkeypatch.setattr(carry_cells, "Instance", CarryCell)
+    monkeypatch.setattr(multiplier_cells, "Instance", MultiplierCell)

@@ -1,60 +1,27 @@
-"""Pieces at any address, and one master for several users."""
+"""Pieces written at any address, and one master for several users."""
 
 import numpy as np
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
-from gatecast.rtl.external import MemoryMaster, PieceReader, PieceWriter
+from gatecast.rtl.external import MemoryMaster, PieceWriter
+from gatecast.rtl.reader import Reader
 
 CONTENT = np.random.default_rng(7).integers(0, 256, 512, np.uint8).tobytes()
 STALLS = pytest.mark.parametrize("stall", [0.0, 0.6], ids=["free-running", "back-pressure"])
 
 
 @STALLS
-def test_pieces_are_read_at_words_and_single_bytes_anywhere(simulate, external_memory, stall):
-    rng, unit, found = np.random.default_rng(4), PieceReader(6, depth=4), []
-    memory = external_memory(CONTENT, stall)
-    pieces = [(0, 32, 1), (12, 32, 2), (16, 1, 3)]
-    pieces += [
-        (4 * int(a), int(n), 4 + i) for i, (a, n) in enumerate(rng.integers(1, (448 // 4, 33), (15, 2)))
-    ]
-    pieces += [(int(a), 1, 20 + i) for i, a in enumerate(rng.integers(0, 448, 15))]
-
-    async def ask(ctx):
-        for address, count, tag in pieces:
-            ctx.set(unit.i.payload, {"address": address, "bytes": count, "tag": tag})
-            ctx.set(unit.i.valid, 1)
-            await ctx.tick().until(unit.i.ready)
-            ctx.set(unit.i.valid, 0)
-
-    async def collect(ctx):
-        while len(found) < len(pieces):
-            ready = rng.random() >= stall
-            ctx.set(unit.o.ready, ready)
-            if ready and ctx.get(unit.o.valid):
-                count = pieces[len(found)][1]
-                data = ctx.get(unit.o.payload.data).to_bytes(32, "little")[:count]
-                if count == 1:
-                    data = bytes([ctx.get(unit.o.payload.byte)])
-                found.append((data, ctx.get(unit.o.payload.tag)))
-            await ctx.tick()
-
-    simulate(unit, ask, collect, background=[memory.serve(unit.request, unit.response)])
-    assert found == [(CONTENT[a : a + n], tag) for a, n, tag in pieces]
-    assert memory.reads == sum((a + n - 1) // 16 - a // 16 + 1 for a, n, _ in pieces)
-
-
-@STALLS
 def test_pieces_are_written_and_nothing_beside_them(simulate, external_memory, stall):
     rng, unit, memory = np.random.default_rng(3), PieceWriter(), external_memory(CONTENT, stall)
     expected = bytearray(CONTENT)
-    pieces = [(4 * int(a), 4 * int(n)) for a, n in rng.integers(1, (112, 9), (15, 2))]
-    pieces += [(0, 32), (28, 32), (16, 16), *((int(a), 1) for a in rng.integers(0, 448, 15))]
+    pieces = [(2 * int(a), 2 * int(n)) for a, n in rng.integers(1, (224, 9), (25, 2))]
+    pieces += [(0, 16), (28, 16), (16, 16), (2, 14), *((int(a), 1) for a in rng.integers(0, 448, 15))]
 
     async def bench(ctx):
         for address, count in pieces:
-            data = rng.integers(0, 256, 32, np.uint8).tobytes() if count > 1 else 4 * rng.bytes(1)
+            data = rng.integers(0, 256, 16, np.uint8).tobytes() if count > 1 else 2 * rng.bytes(1)
             expected[address : address + count] = data[:count]
             code = int.from_bytes(data, "little")
             ctx.set(unit.i.payload, {"address": address, "bytes": count, "data": code})
@@ -73,7 +40,7 @@ class Users(wiring.Component):
 
     def __init__(self):
         self.master = MemoryMaster(("first", "second", "third"), writers=("third",))
-        self.first, self.second, self.third = PieceReader(1), PieceReader(1), PieceWriter()
+        self.first, self.second, self.third = Reader({"only": 1}), Reader({"only": 1}), PieceWriter()
         super().__init__({})
 
     def elaborate(self, platform):
@@ -111,17 +78,17 @@ def test_each_user_gets_its_own_answers(simulate, external_memory, stall):
         unit = getattr(users, name)
 
         async def body(ctx):
-            ctx.set(unit.o.ready, 1)
+            ctx.set(unit.only_found.ready, 1)
             for address in addresses:
-                ctx.set(unit.i.payload, {"address": address, "bytes": 20})
-                ctx.set(unit.i.valid, 1)
-                await ctx.tick().until(unit.i.ready)
-                ctx.set(unit.i.valid, 0)
+                ctx.set(unit.only_ask.payload, {"address": address, "raw": 1})
+                ctx.set(unit.only_ask.valid, 1)
+                await ctx.tick().until(unit.only_ask.ready)
+                ctx.set(unit.only_ask.valid, 0)
 
         async def collect(ctx):
             while len(found[name]) < len(addresses):
-                if ctx.get(unit.o.valid):
-                    found[name].append(ctx.get(unit.o.payload.data).to_bytes(32, "little")[:20])
+                if ctx.get(unit.only_found.valid):
+                    found[name].append(ctx.get(unit.only_found.payload.piece).to_bytes(16, "little"))
                 await ctx.tick()
 
         return body, collect
@@ -141,6 +108,6 @@ def test_each_user_gets_its_own_answers(simulate, external_memory, stall):
     serve = memory.serve(users.master.request, users.master.response)
     simulate(users, *benches, writes, background=[serve, watch(users.master.request, stable)])
     for name, got in found.items():
-        assert got == [CONTENT[a : a + 20] for a in addresses[name]], name
+        assert got == [CONTENT[a : a + 16] for a in addresses[name]], name
     assert memory.bytes[256:416] == CONTENT[:160]
     assert all(stable)

@@ -1,4 +1,6 @@
-"""Engines of the matrix and the vector unit: whole instructions against the reference device."""
+"""The matrix and the vector unit, each with the epilogue: whole instructions against the reference device."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from gatecast.devices.reference import Memory
 from gatecast.isa import FORMAT_NAMES, Instruction, Program, View, architecture, encode, sum_steps
 from gatecast.numerics import FORMATS
 from gatecast.rtl.block_dot import BLOCK_BITS
+from gatecast.rtl.epilogue import Epilogue
 from gatecast.rtl.instructions import unit_words
 from gatecast.rtl.lane import LaneDesign
 from gatecast.rtl.matrix_unit import MatrixUnit
@@ -21,35 +24,45 @@ REGION = 32
 
 
 class Engine(wiring.Component):
-    """A unit with its memories, and other users that take turns from it."""
+    """A unit, the epilogue and the memories, and other users that take turns from them."""
 
-    def __init__(self, unit):
-        readers = ("other", *(("steps",) if unit == "matrix" else ()), "unit")
-        self.blocks = SharedMemory(BLOCK_BITS, 128, readers, ("other", "unit"))
-        words = ("other", *(("partials",) if unit == "matrix" else ()), "unit")
-        self.words = SharedMemory(128, 512, words, ("other", "unit"))
+    def __init__(self, unit, values=TINY.epilogue_values):
+        readers = ("other", *(("steps",) if unit == "matrix" else ()), "epilogue")
+        self.blocks = SharedMemory(BLOCK_BITS, 128, readers, ("epilogue",))
+        words = ("other", *(("partials",) if unit == "matrix" else ()), "epilogue")
+        self.words = SharedMemory(128, 512, words, ("epilogue",))
+        self.epilogue = Epilogue(values, 7, 9)
         if unit == "matrix":
-            self.unit = MatrixUnit(TINY, 7, 9, LaneDesign(7, TINY.max_interleave))
+            sizes = replace(TINY, epilogue_values=values, vector_values=values)
+            self.unit = MatrixUnit(sizes, 7, 9, LaneDesign(7, TINY.max_interleave))
         else:
-            self.unit = VectorUnit(TINY.vector_values, 7, 9)
-        self.stall = Signal()
+            self.unit = VectorUnit(7, 9)
+        self.stall, self.vector_runs = Signal(), Signal(init=unit == "vector")
         super().__init__({})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.blocks, m.submodules.words, m.submodules.unit = self.blocks, self.words, self.unit
-        unit, blocks, words = self.unit, self.blocks, self.words
+        unit, epilogue, blocks, words = self.unit, self.epilogue, self.blocks, self.words
+        m.submodules.blocks, m.submodules.words, m.submodules.unit = blocks, words, unit
+        m.submodules.epilogue = epilogue
         ports = [
-            (unit.read_blocks, blocks.read_unit),
-            (unit.read_words, words.read_unit),
-            (unit.write_blocks, blocks.write_unit),
-            (unit.write_words, words.write_unit),
+            (epilogue.read_blocks, blocks.read_epilogue),
+            (epilogue.read_words, words.read_epilogue),
+            (epilogue.write_blocks, blocks.write_epilogue),
+            (epilogue.write_words, words.write_epilogue),
         ]
         if hasattr(unit, "read_steps"):
             ports += [(unit.read_steps, blocks.read_steps), (unit.read_partials, words.read_partials)]
+            ports += [(unit.epilogue, epilogue.matrix), (unit.sums, epilogue.sums)]
+        else:
+            ports += [(unit.epilogue, epilogue.vector)]
         for inner, outer in ports:
             wiring.connect(m, inner, outer)
-        m.d.comb += [blocks.read_other.valid.eq(self.stall), words.read_other.valid.eq(self.stall)]
+        m.d.comb += [
+            blocks.read_other.valid.eq(self.stall),
+            words.read_other.valid.eq(self.stall),
+            epilogue.vector_runs.eq(self.vector_runs),
+        ]
         return m
 
 
@@ -175,16 +188,27 @@ async def fill(ctx, engine, instruction, memory, formats, weight_format):
     for number, channel in np.ndindex(sum_steps(instruction) * instruction.out_blocks, 32):
         panel = (instruction.weights + number) % 24
         code = aligned(memory.panels[panel, channel], memory.panel_exponents[panel, channel], weight_format)
-        place = {"enable": 1, "lane": channel % 4, "address": panel * 8 + channel // 4, "block": code}
-        ctx.set(engine.unit.written, place)
-        await ctx.tick()
+        place = {"enable": 1, "lane": channel % 4, "address": panel * 8 + channel // 4}
+        for high in range(2):
+            half, exponent = code >> 128 * high & (1 << 128) - 1, code >> 256
+            ctx.set(engine.unit.written, {**place, "high": high, "half": half, "exponent": exponent})
+            await ctx.tick()
     ctx.set(engine.unit.written, {"enable": 0})
     await ctx.tick().repeat(3)
+
+
+async def shake(ctx, engine):
+    """Grant the epilogue to the other unit for a while, and back, as a `sync` there does."""
+    ours = ctx.get(engine.vector_runs)
+    for owner in (~ours & 1, ours):
+        ctx.set(engine.vector_runs, owner)
+        await ctx.tick().repeat(2)
 
 
 async def run(ctx, engine, instruction, words, stall):
     code = int.from_bytes(encode(instruction), "little") & (1 << 32 * words) - 1
     ctx.set(engine.unit.instruction, code)
+    await shake(ctx, engine)
     ctx.set(engine.unit.start, 1)
     await ctx.tick()
     ctx.set(engine.unit.start, 0)
@@ -208,14 +232,18 @@ def random_case(kind, seed):
 
 SEEDS = {"convolve": (2, 3, 5, 6, 22, 56), "pool": range(1, 7), "map": range(1, 7)}
 """Those of `convolve` are small, and have partial sums in and out, groups, float32, all of the epilogue."""
-ONE = [pytest.param(kind, (0,), id=kind) for kind in CASES]
-MORE = [pytest.param(kind, SEEDS[kind], id=f"{kind}s", marks=pytest.mark.slow) for kind in CASES]
+ONE = [pytest.param(kind, (0,), 2, id=kind) for kind in CASES]
+MORE = [
+    pytest.param(kind, SEEDS[kind], values, id=f"{kind}s-{values}", marks=pytest.mark.slow)
+    for kind in CASES
+    for values in (1, 2, 4)
+]
 
 
-@pytest.mark.parametrize(("kind", "seeds"), ONE + MORE)
-def test_random_instructions(simulate, kind, seeds):
+@pytest.mark.parametrize(("kind", "seeds", "values"), ONE + MORE)
+def test_random_instructions(simulate, kind, seeds, values):
     """Every word of both memories is compared, those beside the results too. Other users take turns."""
-    engine = Engine(UNIT[kind])
+    engine = Engine(UNIT[kind], values)
 
     async def bench(ctx):
         for seed in seeds:

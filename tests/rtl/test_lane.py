@@ -1,11 +1,14 @@
-"""One lane, its dot product and its sums together, against `numerics`."""
+"""A pair of lanes, their dot products and their sums together, against `numerics`."""
 
 import numpy as np
 import pytest
 
 from gatecast.numerics import BFP8, EXPONENT_BIAS, Block
 from gatecast.rtl.float_accumulator import sum_value
-from gatecast.rtl.lane import Lane, LaneDesign
+from gatecast.rtl.lane import LaneDesign, LanePair
+
+PRESETS = {(127 << 26) | (-3 << 22) % (1 << 26): -1.5, (128 << 26) | (3 << 22): 3.0}
+"""For each lane a sum that is set, and the number that it stands for."""
 
 
 def random_block(rng):
@@ -14,28 +17,27 @@ def random_block(rng):
     return Block(BFP8, int(rng.integers(-5, 6)), tuple(int(m) for m in mantissas))
 
 
-def code(block, multipliers):
-    """Bytes of mantissas, sign and magnitude where there is no multiplier."""
-    parts = [m & 255 if i < multipliers or m >= 0 else 128 | -m for i, m in enumerate(block.mantissas)]
+def code(block, signs):
+    """Bytes of mantissas, with `signs` as sign and magnitude."""
+    parts = [128 | -m if signs and m < 0 else m & 255 for m in block.mantissas]
     return int.from_bytes(bytes(parts), "little")
 
 
-@pytest.mark.parametrize(("latency", "multipliers"), [(5, 32), (7, 16), (7, 32), (9, 24)])
-def test_sums_that_take_turns_equal_numerics(simulate, latency, multipliers):
+@pytest.mark.parametrize(("latency", "cells"), [(5, False), (7, False), (7, True), (9, False)])
+def test_sums_that_take_turns_equal_numerics(simulate, modelled, latency, cells):
     """Bubbles between steps change nothing; a sum that was preset goes on from there."""
-    rng, unit = np.random.default_rng(latency), Lane(LaneDesign(latency, 12, multipliers))
-    totals = [np.float32(0)] * 12
-    totals[3] = np.float32(-1.5)
-    preset = (127 << 26) | (-3 << 22) % (1 << 26)
+    rng, unit = np.random.default_rng(latency), LanePair(LaneDesign(latency, 12, cells))
+    totals = np.zeros((12, 2), np.float32)
+    totals[3] = list(PRESETS.values())
     fed, found, expected = [], [], []
     for number in range(120):
         if rng.random() < 0.1:
             fed.append(None)
-        slot, a, w = number % latency, random_block(rng), random_block(rng)
+        slot, a, w0, w1 = number % latency, *(random_block(rng) for _ in range(3))
         first = number < latency and slot != 3
-        totals[slot] = unit.model(totals[slot], a, w)
-        expected.append(totals[slot])
-        fed.append((slot, first, a, w))
+        totals[slot] = [unit.model(total, a, w) for total, w in zip(totals[slot], (w0, w1), strict=True)]
+        expected.append(totals[slot].copy())
+        fed.append((slot, first, {"a": a, "w0": w0, "w1": w1}))
     at_read, at_write = unit.read_latency, unit.read_latency + latency - 1
 
     def step(cycle):
@@ -45,13 +47,14 @@ def test_sums_that_take_turns_equal_numerics(simulate, latency, multipliers):
         ctx.set(unit.take, 1)
         ctx.set(unit.preset, 1)
         ctx.set(unit.preset_slot, 3)
-        ctx.set(unit.preset_sum, preset)
+        for lane, preset in enumerate(PRESETS):
+            ctx.set(getattr(unit, f"preset_sum{lane}"), preset)
         await ctx.tick()
         ctx.set(unit.preset, 0)
         for cycle in range(len(fed) + at_write):
-            for name, block in zip("aw", step(cycle)[2:] if step(cycle) else (), strict=False):
-                ctx.set(getattr(unit, name), code(block, multipliers))
-                ctx.set(getattr(unit, f"{name}_exponent"), block.exponent + EXPONENT_BIAS)
+            for name, block in (step(cycle)[2] if step(cycle) else {}).items():
+                ctx.set(getattr(unit, name), code(block, cells))
+                ctx.set(getattr(unit, f"{name[0]}_exponent{name[1:]}"), block.exponent + EXPONENT_BIAS)
             if reads := step(cycle - at_read):
                 ctx.set(unit.read_slot, reads[0])
                 ctx.set(unit.first, reads[1])
@@ -59,12 +62,12 @@ def test_sums_that_take_turns_equal_numerics(simulate, latency, multipliers):
             ctx.set(unit.write, writes is not None)
             if writes:
                 ctx.set(unit.write_slot, writes[0])
-                found.append(sum_value(ctx.get(unit.sum)))
+                found.append([sum_value(ctx.get(x)) for x in (unit.sum0, unit.sum1)])
             await ctx.tick()
 
     simulate(unit, bench, deadline=len(fed) + 100)
     assert np.array(found, np.float32).tobytes() == np.array(expected, np.float32).tobytes()
 
 
-def test_a_sum_that_is_preset_is_the_number_it_stands_for():
-    assert sum_value((127 << 26) | (-3 << 22) % (1 << 26)) == np.float32(-1.5)
+def test_sums_that_are_preset_are_the_numbers_they_stand_for():
+    assert [sum_value(preset) for preset in PRESETS] == list(PRESETS.values())

@@ -38,9 +38,11 @@ class Bench:
         for step, channel in np.ndindex(exponents.shape):
             address = step * unit.passes + channel // unit.lanes
             code = block_code(mantissas[step, channel], exponents[step, channel])
-            place = {"enable": 1, "lane": channel % unit.lanes, "address": address, "block": code}
-            ctx.set(unit.written, place)
-            await ctx.tick()
+            place = {"enable": 1, "lane": channel % unit.lanes, "address": address}
+            for high in range(2):
+                half, exponent = code >> 128 * high & (1 << 128) - 1, code >> 256
+                ctx.set(unit.written, {**place, "high": high, "half": half, "exponent": exponent})
+                await ctx.tick()
         ctx.set(unit.written, {"enable": 0})
         await ctx.tick().repeat(3)
 
@@ -64,12 +66,12 @@ class Bench:
 
 
 @pytest.mark.parametrize(
-    ("lanes", "pixels", "bubbles"),
-    [(4, 3, 0.1), (4, 7, 0.0), (8, 8, 0.1)],
+    ("lanes", "pixels", "bubbles", "cells"),
+    [(4, 3, 0.1, False), (4, 7, 0.0, False), (8, 8, 0.1, False), (4, 3, 0.1, True)],
 )
-def test_sums_of_a_tile(simulate, lanes, pixels, bubbles):
+def test_sums_of_a_tile(simulate, modelled, lanes, pixels, bubbles, cells):
     rng, steps = np.random.default_rng(lanes + pixels), 3
-    unit = MatrixVector(lanes, 8, 16, LaneDesign(7, 12))
+    unit = MatrixVector(lanes, 8, 16, LaneDesign(7, 12, cells))
     bench, found = Bench(unit, bubbles, rng), []
     panels, activations = random_blocks(rng, steps, 32), random_blocks(rng, pixels, steps)
     zero = rng.random((pixels, steps)) < 0.2

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from amaranth.lib import data
+from amaranth.hdl import Module
+from amaranth.lib import data, wiring
 
 from gatecast.devices.reference import Memory
 from gatecast.isa import Instruction, Program, Section, View, architecture, encode
 from gatecast.numerics import FORMATS
-from gatecast.rtl.block_dot import BLOCK_BITS
 from gatecast.rtl.load_unit import LoadUnit
+from gatecast.rtl.reader import Reader
 from gatecast.rtl.store_unit import StoreUnit
 from gatecast.rtl.weights_unit import WeightsUnit
 
@@ -39,6 +40,21 @@ def reference(name):
     memory.panels, memory.panel_exponents = np.zeros((24, 32, 32), np.int8), np.zeros((24, 32), np.uint8)
     memory.vectors = rng.normal(size=(64, 32)).astype(np.float32)
     return memory
+
+
+class Reading(wiring.Component):
+    """A unit that reads, and its reader."""
+
+    def __init__(self, unit):
+        self.unit, self.reader = unit, Reader({"unit": unit.tag.size})
+        super().__init__({})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.unit, m.submodules.reader = self.unit, self.reader
+        wiring.connect(m, self.unit.ask, self.reader.unit_ask)
+        wiring.connect(m, self.reader.unit_found, self.unit.found)
+        return m
 
 
 async def start(ctx, unit, instruction):
@@ -92,7 +108,9 @@ def test_load(simulate, external_memory, name, stall):
     async def bench(ctx):
         await start(ctx, unit, instruction)
 
-    simulate(unit, bench, background=[*background, host.serve(unit.request, unit.response)])
+    both = Reading(unit)
+    serve = host.serve(both.reader.request, both.reader.response)
+    simulate(both, bench, background=[*background, serve])
     before = words_of(memory, {})
     memory.sections[Section.INPUTS] = content
     unit.model(memory, instruction)
@@ -154,7 +172,7 @@ def test_store(simulate, external_memory, name, stall):
 @STALLS
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_and_constants(simulate, external_memory, name, stall):
-    """Panels wrap; a vector is two words for each quarter."""
+    """Panels wrap."""
     rng, memory = np.random.default_rng(len(name)), reference(name)
     if name == "float32":
         instruction = Instruction("constants", offset=96, address=5, count=3)
@@ -162,7 +180,7 @@ def test_weights_and_constants(simulate, external_memory, name, stall):
         instruction = Instruction("weights", format=name, offset=32, address=23, count=2)
     lanes = 8
     layout = data.StructLayout(
-        {"enable": 1, "lane": range(lanes), "address": range(24 * 4), "block": BLOCK_BITS}
+        {"enable": 1, "lane": range(lanes), "address": range(24 * 4), "high": 1, "half": 128, "exponent": 8}
     )
     unit, content, words, panels = (
         WeightsUnit(layout, lanes, 24, 9),
@@ -176,14 +194,19 @@ def test_weights_and_constants(simulate, external_memory, name, stall):
         while True:
             if ctx.get(unit.written.enable):
                 place = ctx.get(unit.written.address), ctx.get(unit.written.lane)
-                panels[place] = ctx.get(unit.written.block)
+                half, exponent = ctx.get(unit.written.half), ctx.get(unit.written.exponent)
+                if ctx.get(unit.written.high):
+                    panels[place] |= half << 128 | exponent << 256
+                else:
+                    panels[place] = half
             await ctx.tick()
 
     async def bench(ctx):
         await start(ctx, unit, instruction)
 
-    background = [watch, taker(unit.write_words, words, stall, rng), host.serve(unit.request, unit.response)]
-    simulate(unit, bench, background=background)
+    both = Reading(unit)
+    serve = host.serve(both.reader.request, both.reader.response)
+    simulate(both, bench, background=[watch, taker(unit.write_words, words, stall, rng), serve])
     vectors = words_of(memory, words)
     memory.sections[Section.WEIGHTS] = content
     unit.model(memory, instruction)

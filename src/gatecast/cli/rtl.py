@@ -11,8 +11,8 @@ from gatecast.isa import architecture
 from . import options
 from .terminal import say, size, working
 
-FAMILIES = {"generic": {}, "ecp5": {"multipliers": 16, "cells": True}}
-"""How the products of a lane are made: all in multipliers, or some in the carry cells of an ECP5."""
+FAMILIES = {"generic": {}, "ecp5": {"cells": True}}
+"""How products are made: of plain operators, or two lanes of them in the multipliers of an ECP5."""
 
 
 @click.command("rtl")

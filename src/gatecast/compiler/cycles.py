@@ -3,7 +3,7 @@
 docs/guides/rtl.md says how these units work, and what is left out here.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -23,19 +23,18 @@ from gatecast.numerics import BLOCK_SIZE
 
 from .tile_cycles import (
     FLOAT32,
-    blocks_cycles,
     convolve_cycles,
     inside_taps,
+    pass_cycles,
     products_cycles,
     tail_cycles,
 )
 
 BEAT_BYTES = 16
-PIECE_BYTES = 32
-"""Most bytes that a unit asks of external memory at once."""
+"""Bytes of a beat of external memory, and the most that a unit asks for or writes at once: a piece."""
 
 _READ = 3  # cycles from a request to on-chip memory to its answer
-_WORD_BYTES = 16  # of vector memory
+_VECTOR_PIECES = 8  # of a vector, one a word of vector memory
 _OPERANDS = 12  # cycles from a unit's first request for an operand to its first row
 _PITCH_BITS = 24  # of the product that `load` and `store` make first
 
@@ -67,8 +66,13 @@ class Cost:
     reads: bool = False
 
 
-def cost(instruction: Instruction, sizes: Architecture) -> Cost:
-    """Return what an instruction takes on an Architecture that says how many lanes it has."""
+def cost(instruction: Instruction, sizes: Architecture, granted: float = 0.0) -> Cost:
+    """Return what an instruction takes on an Architecture that says how many lanes it has.
+
+    `granted` is the cycle after its start in which a `convolve` is granted the epilogue.
+    """
+    if instruction.name == "convolve":
+        return Cost(convolve_cycles(instruction, sizes, granted))
     return _COSTS[instruction.name](instruction, sizes)
 
 
@@ -77,22 +81,24 @@ def _nothing(instruction: Instruction, sizes: Architecture) -> Cost:
 
 
 def _load(instruction: Instruction, sizes: Architecture) -> Cost:
-    """Of each block its mantissas, then its exponent; of each vector its quarters."""
+    """Of each block its exponent and halves, of each vector its words; a piece takes a cycle or more."""
     values, exponents = _planes(instruction)
-    beats = _cut(values, external_map(instruction).element_bytes, PIECE_BYTES) + len(exponents)
-    return Cost(products_cycles(_PITCH_BITS), beats, after=1, reads=True)
+    beats = int(_spans(values, external_map(instruction).element_bytes).sum()) + len(exponents)
+    pieces = len(values) * (3 if len(exponents) else _VECTOR_PIECES)
+    return Cost(products_cycles(_PITCH_BITS), beats, after=4, pace=max(1, pieces / beats), reads=True)
 
 
 def _store(instruction: Instruction, sizes: Architecture) -> Cost:
-    """Read a block, write its beats, then its exponent; then the next block."""
+    """Read a block, write its halves, then its exponent; then the next block."""
     values, exponents = _planes(instruction)
-    before = products_cycles(_PITCH_BITS) + _READ
+    before = products_cycles(_PITCH_BITS)
     if instruction.in_format == FLOAT32:
-        beats = len(values) * 128 // _WORD_BYTES
+        beats = len(values) * _VECTOR_PIECES
         return Cost(before, beats, pace=_READ + 2)
-    mantissas = int(_spans(values, external_map(instruction).element_bytes).sum())
-    beats = mantissas + len(exponents)
-    return Cost(before, beats, pace=(mantissas + len(values) * (_READ + 4)) / beats)
+    half = external_map(instruction).element_bytes // 2
+    first = int(_spans(values, half).sum())
+    beats = first + int(_spans(values + half, half).sum()) + len(exponents)
+    return Cost(before, beats, pace=(first + len(values) * (_READ + 4)) / beats)
 
 
 def _planes(instruction: Instruction) -> tuple[Starts, Starts]:
@@ -106,23 +112,20 @@ def _planes(instruction: Instruction) -> tuple[Starts, Starts]:
 
 
 def _weights(instruction: Instruction, sizes: Architecture) -> Cost:
-    """Of each panel its exponents, then the block of each lane."""
+    """Of each half of a panel its exponents, then the halves of its lanes' blocks."""
     whole = panel_bytes(instruction.format)
     block = whole // BLOCK_SIZE - 1
     panels = instruction.offset + np.arange(instruction.count, dtype=np.int64) * whole
     lanes = (panels[:, None] + np.arange(BLOCK_SIZE) * block).ravel()
-    beats = int(_spans(lanes, block).sum() + _spans(panels + BLOCK_SIZE * block, BLOCK_SIZE).sum())
-    return Cost(0, beats, after=1, reads=True)
+    exponents = (panels[:, None] + BLOCK_SIZE * block + np.array([0, BEAT_BYTES])).ravel()
+    beats = int(_spans(lanes, block).sum() + _spans(exponents, BEAT_BYTES).sum())
+    pieces = 2 * (len(lanes) + len(panels))
+    return Cost(0, beats, after=4, pace=max(1, pieces / beats), reads=True)
 
 
 def _constants(instruction: Instruction, sizes: Architecture) -> Cost:
     vectors = instruction.offset + np.arange(instruction.count, dtype=np.int64) * 128
-    return Cost(0, _cut(vectors, 128, PIECE_BYTES), after=2, reads=True)
-
-
-def _cut(starts: Starts, size: int, most: int) -> int:
-    """Beats of strings of `size` bytes that are asked for in pieces."""
-    return sum(int(_spans(starts + first, min(most, size - first)).sum()) for first in range(0, size, most))
+    return Cost(0, int(_spans(vectors, 128).sum()), after=4, reads=True)
 
 
 def _spans(starts: Starts, size: int) -> Starts:
@@ -130,15 +133,11 @@ def _spans(starts: Starts, size: int) -> Starts:
     return (starts % BEAT_BYTES + size - 1) // BEAT_BYTES + 1
 
 
-def _convolve(instruction: Instruction, sizes: Architecture) -> Cost:
-    return Cost(convolve_cycles(instruction, sizes))
-
-
 def _pool(instruction: Instruction, sizes: Architecture) -> Cost:
     """A pass for each tap inside the map, and one for the factor."""
     inside = np.outer(inside_taps(instruction, "y", "rows"), inside_taps(instruction, "x", "columns")).ravel()
     passes = inside + (instruction.operation == PoolOperation.AVERAGE)
-    return _vector(sizes, np.repeat(passes, instruction.out_blocks).tolist(), _OPERANDS + 2)
+    return _vector(sizes, int(passes.sum()) * instruction.out_blocks, _OPERANDS)
 
 
 def _map(instruction: Instruction, sizes: Architecture) -> Cost:
@@ -146,13 +145,13 @@ def _map(instruction: Instruction, sizes: Architecture) -> Cost:
     passes = 1 + (instruction.operation != MapOperation.COPY) + 2 * instruction.has_scale
     passes += _ACTIVATION_PASSES.get(Activation(instruction.activation), 0)
     blocks = prod((instruction.out_rows, instruction.out_columns, instruction.out_blocks))
-    return _vector(sizes, [passes] * blocks, _OPERANDS)
+    return _vector(sizes, passes * blocks, _OPERANDS)
 
 
-def _vector(sizes: Architecture, passes: Iterable[int], operands: int) -> Cost:
+def _vector(sizes: Architecture, passes: int, operands: int) -> Cost:
     rows = BLOCK_SIZE // sizes.vector_values
     bits = max((sizes.activation_blocks - 1).bit_length(), (sizes.vectors - 1).bit_length())
-    busy = blocks_cycles(passes, rows)
+    busy = passes * pass_cycles(rows)
     return Cost(products_cycles(bits) + operands + busy + tail_cycles(rows))
 
 
@@ -163,7 +162,6 @@ _COSTS: dict[str, Callable[[Instruction, Architecture], Cost]] = {
     "store": _store,
     "weights": _weights,
     "constants": _constants,
-    "convolve": _convolve,
     "pool": _pool,
     "map": _map,
 }

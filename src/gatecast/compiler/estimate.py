@@ -27,7 +27,7 @@ _QUEUED = 16
 _FETCH_BEATS = 6  # that hold the words an instruction may use
 _TRIP = 1  # cycles of a request on its way to memory
 _CHECKED = 2  # from an instruction's last word to its offer to a unit
-_PRIORITY = ("fetch", "load", "store", "weights")
+_PRIORITY = ("fetch", "store", "load", "weights")
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,19 @@ class _Model:
         waited = [other for other in _names(instruction.wait) if other != unit]
         if any(not self.tokens[other, unit] for other in waited):
             return False
+        if unit == "vector" and instruction.name != "sync" and self.running["matrix"] is not None:
+            return False  # the matrix unit has the epilogue
         self.tokens.subtract((other, unit) for other in waited)
         self.queues[unit].popleft()
         self.running[unit], self.started[number] = number, self.now + 2
-        self.work[unit].phases.extend(self._phases(cost(instruction, self.sizes)))
+        self.work[unit].phases.extend(self._phases(cost(instruction, self.sizes, self._granted())))
         return True
+
+    def _granted(self) -> float:
+        """Cycles from the start of an instruction that is taken now until the vector unit is at its end."""
+        running = self.running["vector"] is not None
+        left = sum(amount for _, amount, _ in self.work["vector"].phases) if running else 0.0
+        return max(0.0, left - 1)
 
     def _finish(self, unit: str) -> bool:
         number = self.running[unit]

@@ -6,7 +6,6 @@ and input block. Meanwhile the epilogue takes the sums of earlier groups, block 
 """
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 
@@ -25,29 +24,16 @@ FLOAT32 = 1
 # From a step's turn: its block's address, the queue, the block and its weights, the dot product, the adder's
 # loop beside its latency, the result memory, the first row of the epilogue; less 1 for the first four lanes.
 _TO_SUMS = 2 + 2 + 4 + 7 + 2 - 1 + 2 + 6 - 1
-_WORD = 3  # least cycles between two words of the result memory
 _WORD_VALUES = 4
-_QUEUE = 13  # rows of sums that may wait behind their reader
-_ARRIVED = 2  # from a block's last row to its exponent
+_AHEAD = 3  # cycles by which the last row of a block's sums is read before it is taken
+_TOLD = 3  # from the strides of the results until the place of the first block is told
+_ARRIVED = 1  # from a block's last row to its exponent
 _EMPTY = 33  # cycles from the last step until partial sums may be set, beside the lanes' skew
 
 
 def products_cycles(bits: int) -> int:
     """Cycles from an instruction's start until the strides that it multiplies, bit by bit, are known."""
     return bits + 1
-
-
-def blocks_cycles(passes: Iterable[int], rows: int) -> float:
-    """Cycles from the first row of a unit's first block to its last one, with so many passes a block.
-
-    A block's last pass begins only when the block before the one before is encoded: two are in the making.
-    """
-    one = pass_cycles(rows)
-    now, encoded = 0.0, (0.0, 0.0)
-    for count in passes:
-        last = max(now + (count - 1) * one, encoded[0])
-        now, encoded = last + one, (encoded[1], last + 2 * rows + OPERATION + _ARRIVED)
-    return now
 
 
 def pass_cycles(rows: int) -> int:
@@ -70,34 +56,25 @@ class Shape:
         Over the lanes, for the 32 channels of a block.
     steps : int
         Taps times input blocks.
-    epilogue : float
+    epilogue : int
         Cycles for a block.
     held : int
         Cycles from the start of a block in the epilogue until its sums are read.
-    spare : float
-        Cycles of `epilogue` in which a block waits for the writer of blocks.
     """
 
     passes: int
     steps: int
-    epilogue: float
+    epilogue: int
     held: int
-    spare: float
 
 
 def shape_of(instruction: Instruction, sizes: Architecture) -> Shape:
     """Passes, steps, and the pace of the epilogue."""
-    rows, passes = BLOCK_SIZE // sizes.epilogue_values, BLOCK_SIZE // sizes.lanes
-    word = max(_WORD, sizes.lanes // sizes.epilogue_values)
+    rows = BLOCK_SIZE // sizes.epilogue_values
     operations = 1 + 2 * instruction.has_scale + (instruction.residual_format != 0)
-    one = pass_cycles(rows)
-    # While other operations run, the first rows of the next block are fetched: a word of them, and a queue.
-    word_rows = sizes.lanes // sizes.epilogue_values
-    ahead = 0 if operations == 1 else (word_rows + _QUEUE) * word // word_rows
-    gather = max(one, passes * word - ahead)
-    work = gather + (operations - 1) * one
-    epilogue = max(work, (2 * rows + OPERATION + _ARRIVED) / 2)
-    return Shape(passes, sum_steps(instruction), epilogue, (passes - 1) * word, epilogue - work)
+    return Shape(
+        BLOCK_SIZE // sizes.lanes, sum_steps(instruction), operations * pass_cycles(rows), rows - _AHEAD
+    )
 
 
 @dataclass
@@ -120,15 +97,18 @@ class Ring:
         return now
 
 
-def convolve_cycles(instruction: Instruction, sizes: Architecture) -> int:
-    """Cycles from the start of a `convolve` until its last block is written."""
+def convolve_cycles(instruction: Instruction, sizes: Architecture, granted: float = 0.0) -> int:
+    """Cycles from the start of a `convolve` until its last block is written.
+
+    `granted` is the cycle in which the epilogue is free; sums wait for it in result memory.
+    """
     i, shape = instruction, shape_of(instruction, sizes)
     groups = _groups(i.out_rows * i.out_columns, i.interleave or sizes.max_interleave)
     ring = Ring(2 << (sizes.max_interleave - 1).bit_length())
     start = float(products_cycles((sizes.activation_blocks - 1).bit_length()))
     to_sums = _TO_SUMS + sizes.adder_latency + sizes.lanes // 4
     delay = _share_of_reads(i, sizes) if i.residual_format > FLOAT32 else 0.0
-    filled, free, cleared, epilogue = start, start, start, 0.0
+    filled, free, cleared, epilogue = start, start, start, granted + start + _TOLD
     for number, pixels in enumerate(groups * i.out_blocks):
         filled = max(filled, cleared) + pixels + (number > 0 and number % len(groups) == 0)
         turns = max(pixels, sizes.adder_latency)
@@ -140,7 +120,7 @@ def convolve_cycles(instruction: Instruction, sizes: Architecture) -> int:
         begins = max(epilogue, free - 1 - turns + to_sums)
         ring.freed.append((begins + shape.held, shape.epilogue, pixels))
         epilogue = begins + pixels * shape.epilogue
-    return round(epilogue - shape.spare + tail_cycles(BLOCK_SIZE // sizes.epilogue_values))
+    return round(epilogue + tail_cycles(BLOCK_SIZE // sizes.epilogue_values))
 
 
 def _share_of_reads(instruction: Instruction, sizes: Architecture) -> float:

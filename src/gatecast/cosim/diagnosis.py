@@ -32,7 +32,10 @@ def standstill(registers: Registers, program: Program, text: Sequence[Instructio
         if name == "idle":
             continue
         waited = [other for bit, other in enumerate(UNITS) if state >> _WAITED_FOR + bit & 1]
-        doing = f"waits for {', '.join(waited)}" if waited else f"is {name}"
+        if name == "waiting":
+            doing = f"waits for {', '.join(waited) or 'the epilogue'}"
+        else:
+            doing = f"is {name}"
         lines.append(f"{unit} {doing}: {_instruction(program, text, read(f'{unit}_number'))}")
     return DeviceError(
         "\n".join(

@@ -1,15 +1,14 @@
 """Exact dot product of two blocks. See docs/spec/numerics.md §2."""
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Mux, Value, signed
+from amaranth.hdl import Cat, Module, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..numerics import BLOCK_SIZE
-from .carry_cells import SIGNED, ZERO, chain, magnitude_product
 from .float_accumulator import DOT_BITS, EXPONENT_BITS
-from .multiplier_cells import PRODUCT_LATENCY, kept, signed_product
-from .pipeline import delayed, delayed_data
+from .multiplier_cells import kept
+from .pipeline import delayed_data
 
 MANTISSAS = 8 * BLOCK_SIZE
 """Bits of a block's mantissas on chip: each left-aligned in a byte, so that all formats look like bfp8."""
@@ -17,37 +16,28 @@ MANTISSAS = 8 * BLOCK_SIZE
 BLOCK_BITS = MANTISSAS + 8
 """Bits of a block on chip: mantissas, then the exponent byte."""
 
-
-def dot_latency(multipliers: int) -> int:
-    """Cycles through a `BlockDot`; carry cells take one more."""
-    return 7 if multipliers == BLOCK_SIZE else 8
+DOT_LATENCY = 7
+"""Cycles through a `BlockDot`, or a `PairDot`."""
 
 
 class BlockDot(wiring.Component):
     """Multiply two blocks value by value and add the products; a block each cycle.
 
-    Parameters
-    ----------
-    multipliers : int
-        Products made by multipliers, an even number; the rest are made in carry cells.
-    cells : bool
-        Whether multipliers and carry cells are an ECP5's, or plain operators.
-
     Members
     -------
     a, w : In(256)
-        Mantissas, a byte each; from `multipliers` on as sign and magnitude (`sign_magnitude`).
+        Mantissas, a byte each.
     a_exponent, w_exponent : In(8)
         Exponent bytes.
     take : In(1)
         Whether `w` and `w_exponent` are taken in this cycle; else the last ones taken stay.
     dot, exponent : Out
-        Dot product, and sum of the exponent bytes, `latency` cycles later.
+        Dot product, and sum of the exponent bytes, `DOT_LATENCY` cycles later.
     """
 
-    def __init__(self, multipliers: int = BLOCK_SIZE, cells: bool = False):
-        self.multipliers, self.cells = multipliers, cells
-        self.latency = dot_latency(multipliers)
+    latency = DOT_LATENCY
+
+    def __init__(self):
         super().__init__(
             {
                 "a": In(MANTISSAS),
@@ -67,55 +57,36 @@ class BlockDot(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        soft = slice(8 * self.multipliers, MANTISSAS)
-        multiplied = [(self.a[8 * i : 8 * i + 8], self.w[8 * i : 8 * i + 8]) for i in range(self.multipliers)]
-        # the product's own registers, where the carry cells take one cycle more than a multiplier
-        latency = PRODUCT_LATENCY if self.multipliers < BLOCK_SIZE else PRODUCT_LATENCY - 1
-        products = [signed_product(m, x, y, self.take, latency, self.cells) for x, y in multiplied]
-        level = [p + q for p, q in zip(products[::2], products[1::2], strict=True)]
-        if self.multipliers < BLOCK_SIZE:
-            level = self._add_soft(
-                m,
-                level,
-                delayed(m, self.a[soft], 1, attrs={"keep": 1}, reset_less=True),
-                kept(m, self.w[soft], self.take),
-            )
-        level = [_registered_sum(m, x) for x in level]
+        level = [self._product(m, slice(i, i + 8)) for i in range(0, MANTISSAS, 8)]
         while len(level) > 1:
-            level = [_registered_sum(m, x + y) for x, y in zip(level[::2], level[1::2], strict=True)]
-        exponents = delayed_data(m, self.a_exponent, 1) + kept(m, self.w_exponent, self.take)
-        m.d.comb += [self.dot.eq(level[0]), self.exponent.eq(delayed_data(m, exponents, self.latency - 1))]
+            level = halved(m, level)
+        exponent = exponent_sum(m, self.a_exponent, self.w_exponent, self.take)
+        m.d.comb += [self.dot.eq(level[0]), self.exponent.eq(exponent)]
         return m
 
-    def _add_soft(self, m, level, a, w):
-        """The sums of pairs, and those of products in carry cells.
-
-        A negative product is inverted on its way into the sum; the ones that this lacks are counted.
-        """
-        pairs = [(a[i : i + 8], w[i : i + 8]) for i in range(0, len(a), 8)]
-        signs = [x[7] ^ y[7] for x, y in pairs]
-        soft = [magnitude_product(m, x[:7], y[:7], self.cells) for x, y in pairs]
-        threes = [delayed_data(m, sum(signs[i : i + 3], ZERO)[:2], 1) for i in range(0, len(signs), 3)]
-        level = [level[0] + delayed_data(m, sum(threes, ZERO)[:5], 1), *level[1:]]
-        late = [delayed_data(m, sign, 2) for sign in signs]
-        for i in range(0, len(soft), 2):
-            operands = [
-                [(p[k] if k < 14 else ZERO, sign) for k in range(16)]
-                for p, sign in zip(soft[i : i + 2], late[i : i + 2], strict=True)
-            ]
-            level.append(chain(m, SIGNED, *operands, 16, self.cells).as_signed())
-        return level
+    def _product(self, m, byte):
+        """Product of two bytes, two cycles later; -128 times itself is none: mantissas are symmetric."""
+        a, w = delayed_data(m, self.a[byte], 1), kept(m, self.w[byte], self.take)
+        return delayed_data(m, (a.as_signed() * w.as_signed())[:15], 1).as_signed()
 
 
-def _registered_sum(m: Module, x: Value) -> Value:
-    late = delayed_data(m, x, 1)
-    return late.as_signed() if Value.cast(x).shape().signed else late
+def halved(m: Module, level: list[Value]) -> list[Value]:
+    """Sums of two numbers each, in registers."""
+    sums = [Value.cast(x + y) for x, y in zip(level[::2], level[1::2], strict=True)]
+    late = [delayed_data(m, x, 1) for x in sums]
+    return [y.as_signed() if x.shape().signed else y for x, y in zip(sums, late, strict=True)]
 
 
-def sign_magnitude(mantissas: Value, multipliers: int) -> Value:
-    """Mantissas as `BlockDot` wants them: sign and magnitude from element `multipliers` on."""
+def exponent_sum(m: Module, a: Value, w: Value, take: Value) -> Value:
+    """Sum of two exponent bytes, `DOT_LATENCY` cycles later; `w` is kept as the weights are."""
+    return delayed_data(m, delayed_data(m, a, 1) + kept(m, w, take), DOT_LATENCY - 1)
+
+
+def sign_magnitude(mantissas: Value) -> Value:
+    """Mantissas as `PairDot` wants them: magnitude, 7 bits, and sign; -128 is none."""
     found = []
-    for i in range(BLOCK_SIZE):
-        x = mantissas[8 * i : 8 * i + 8]
-        found.append(x if i < multipliers else Cat(Mux(x[7], -x, x)[:7], x[7]))
+    for i in range(0, len(mantissas), 8):
+        x, sign = mantissas[i : i + 7], mantissas[i + 7]
+        # a bit of -x is that of x above the lowest bit that is set, and inverted from there on
+        found += [x[0], *(x[k] ^ (sign & x[:k].any()) for k in range(1, 7)), sign]
     return Cat(found)

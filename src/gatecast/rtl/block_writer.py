@@ -1,13 +1,13 @@
 """The end of every instruction that makes values: encode a block or keep float32, and write it."""
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, fifo, memory, stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..numerics import BLOCK_SIZE, EXPONENT_BIAS, EXPONENT_MAX, EXPONENT_MIN, FORMATS, encode
 from .block_dot import BLOCK_BITS, MANTISSAS
-from .operands import WORD_VALUES
+from .operands import VECTOR_WORDS, WORD_VALUES
 from .pipeline import delayed, named, registered, shift_right_sticky
 from .shared_memory import write_signature
 
@@ -15,11 +15,19 @@ _LOWEST, _HIGHEST = EXPONENT_BIAS + EXPONENT_MIN, EXPONENT_BIAS + EXPONENT_MAX
 DESTINATIONS = 4
 """Blocks whose places may be told ahead."""
 
+_KEPT = 8  # places: those told ahead, and of up to three blocks in the making
+
+
+def destination_layout(address_bits: int) -> data.StructLayout:
+    """Where a block goes, and how many of its values count."""
+    return data.StructLayout({"address": address_bits, "channels": range(BLOCK_SIZE + 1)})
+
 
 class BlockWriter(wiring.Component):
     """Take rows of 32 values, find the block's exponent, round the values to its format, and write it.
 
-    Two blocks are in the making: one arrives while the other is encoded.
+    A block is encoded, a row a cycle, while the next one arrives in its place. Nothing stops that, so the
+    memories must take its writes at once.
 
     Parameters
     ----------
@@ -31,10 +39,11 @@ class BlockWriter(wiring.Component):
     Members
     -------
     bits : In(4)
-        Bits of the format's mantissas, 4 to 8; steady.
+        Bits of the format's mantissas, 4 to 8; steady while there are blocks.
+    vector : In(1)
+        Keep float32 and write to vector memory; steady alike.
     destination : In(stream)
-        For each block: `vector`, keep float32 and write to vector memory; `address`; `channels`, 1 to 32:
-        further values are +0.0.
+        For each block: `address`; `channels`, 1 to 32: further values are +0.0.
     free : Out(1)
         A block may be begun; `taken` begins it.
     taken, i_valid, i_values : In
@@ -42,19 +51,17 @@ class BlockWriter(wiring.Component):
     idle : Out(1)
         Everything is written.
     blocks, words : Out(write_signature)
-        Ports of both memories.
+        Ports of both memories, which must be ready at all times: their most urgent users.
     """
 
     def __init__(self, values: int, block_bits: int, word_bits: int):
         self.values, self.rows = values, BLOCK_SIZE // values
         self.address_bits = max(block_bits, word_bits - 3)
-        self.destination_layout = data.StructLayout(
-            {"vector": 1, "address": self.address_bits, "channels": range(BLOCK_SIZE + 1)}
-        )
         super().__init__(
             {
                 "bits": In(4),
-                "destination": In(stream.Signature(self.destination_layout)),
+                "vector": In(1),
+                "destination": In(stream.Signature(destination_layout(self.address_bits))),
                 "free": Out(1),
                 "taken": In(1),
                 "i_valid": In(1),
@@ -73,121 +80,108 @@ class BlockWriter(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        layout = self.destination_layout
-        m.submodules.places = places = fifo.SyncFIFO(width=layout.size, depth=DESTINATIONS)
-        m.submodules.rows = rows = memory.Memory(shape=32 * self.values, depth=2 * self.rows, init=[])
+        m.submodules.rows = rows = memory.Memory(shape=32 * self.values, depth=self.rows, init=[])
+        arrived, emptied = Signal(), Signal()
+        channels, address = self._places(m, arrived, emptied)
+        whole, exponent = self._arrive(m, channels, rows, arrived)
+        row, valid = self._leave(m, rows, whole, emptied)
+        codes, coded = self._encode(m, row, exponent, valid)
+        writing = self._write(m, codes, coded, row, valid, address, exponent)
+        told = named(m, self.destination.valid & self.destination.ready, "told")
+        ahead, used = Signal(range(DESTINATIONS + 1)), Signal(range(4))
+        m.d.sync += [ahead.eq(ahead + told - self.taken), used.eq(used + self.taken - emptied)]
         m.d.comb += [
-            places.w_data.eq(self.destination.payload),
-            places.w_en.eq(self.destination.valid),
-            self.destination.ready.eq(places.w_rdy),
-        ]
-        full, exponents, kept = Signal(2), Array(Signal(8, name=f"e{i}") for i in range(2)), None
-        kept = Array(Signal(layout, name=f"place{i}").as_value() for i in range(2))
-        arrived = self._arrive(m, places, rows, full, exponents, kept)
-        emptied, busy = self._leave(m, rows, full, exponents, kept)
-        arriving, used = Signal(range(3)), Signal(range(3))
-        m.d.sync += [
-            arriving.eq(arriving + self.taken - arrived),
-            used.eq(used + self.taken - emptied),
-        ]
-        m.d.comb += [
-            self.free.eq((used < 2) & (places.level > arriving)),
-            self.idle.eq((used == 0) & ~busy & (places.level == 0)),
+            self.destination.ready.eq(ahead != DESTINATIONS),
+            self.free.eq(ahead != 0),
+            self.idle.eq((used == 0) & (ahead == 0) & ~writing),
         ]
         return m
 
-    def _arrive(self, m, places, rows, full, exponents, kept):
-        """Store rows and keep the largest exponent; returns the strobe of a block's last row, as it comes."""
-        place = data.View(self.destination_layout, places.r_data)
-        begun, row = Signal(range(self.rows)), Signal(range(self.rows))
-        bank, largest = Signal(), Signal(8)
-        arrived = named(m, self.i_valid & (begun == self.rows - 1), "arrived")
-        m.d.comb += places.r_en.eq(arrived)
+    def _places(self, m, arrived, emptied):
+        """Keep what was told; returns the channels of the block that arrives, the address of that leaving."""
+        destination, found = self.destination, []
+        told = destination.valid & destination.ready
+        write_at = Signal(range(_KEPT))
+        with m.If(told):
+            m.d.sync += write_at.eq(write_at + 1)
+        for name, moves in (("channels", arrived), ("address", emptied)):
+            field = getattr(destination.payload, name)
+            m.submodules[name] = kept = memory.Memory(shape=len(field), depth=_KEPT, init=[])
+            write, read, at = kept.write_port(), kept.read_port(domain="comb"), Signal(range(_KEPT))
+            m.d.comb += [
+                write.addr.eq(write_at),
+                write.data.eq(field),
+                write.en.eq(told),
+                read.addr.eq(at),
+            ]
+            with m.If(moves):
+                m.d.sync += at.eq(at + 1)
+            found.append(read.data)
+        return found
+
+    def _arrive(self, m, channels, rows, arrived):
+        """Store rows and keep the largest exponent; `arrived` is the strobe of a block's last row.
+
+        Returns the strobe of a block that is whole, and its exponent, two cycles later.
+        """
+        begun, largest = Signal(range(self.rows)), Signal(8)
+        m.d.comb += arrived.eq(self.i_valid & (begun == self.rows - 1))
         with m.If(self.i_valid):
-            m.d.sync += begun.eq(Mux(arrived, 0, begun + 1))
+            m.d.sync += begun.eq(begun + 1)
         # values that count, in registers; then the largest exponent
         values, exponent = [], largest
         for i in range(self.values):
             value = self.i_values[i]
-            keeps = value[23:31].any() & ((begun * self.values + i) < place.channels)
-            values += registered(m, True, value & keeps.replicate(32))
+            keeps = value[23:31].any() & ((begun * self.values + i) < channels)
+            values += registered(m, True, Mux(keeps, value, 0))
             field = values[-1][23:31]
             exponent = named(m, Mux(field > exponent, field, exponent), f"largest{i}")
-        valid, last = Signal(), Signal()
-        place = Signal(self.destination_layout, name="arriving_place")
-        m.d.sync += [valid.eq(self.i_valid), last.eq(arrived), place.eq(places.r_data)]
+        valid, whole, found = Signal(), Signal(), Signal(8)
+        m.d.sync += [valid.eq(self.i_valid), whole.eq(arrived)]
+        (row,) = registered(m, True, begun)
         write = rows.write_port()
-        m.d.comb += [
-            write.addr.eq(Cat(row, bank) if self.rows > 1 else bank),
-            write.data.eq(Cat(values)),
-            write.en.eq(valid),
-        ]
+        m.d.comb += [write.addr.eq(row), write.data.eq(Cat(values)), write.en.eq(valid)]
         with m.If(valid):
-            m.d.sync += [row.eq(row + 1), largest.eq(exponent)]
-        with m.If(last):
-            m.d.sync += [row.eq(0), largest.eq(0), bank.eq(~bank)]
-        whole, found, found_bank, found_place = registered(m, True, last, exponent, bank, place)
-        bounded = Mux(found < _LOWEST, _LOWEST, Mux(found > _HIGHEST, _HIGHEST, found))
+            m.d.sync += largest.eq(exponent)
         with m.If(whole):
-            m.d.sync += [
-                full.bit_select(found_bank, 1).eq(1),
-                exponents[found_bank].eq(bounded),
-                kept[found_bank].eq(found_place),
-            ]
-        return arrived
+            m.d.sync += [largest.eq(0), found.eq(exponent)]
+        bounded = Mux(found < _LOWEST, _LOWEST, Mux(found > _HIGHEST, _HIGHEST, found))
+        return whole, delayed(m, bounded, 1)
 
-    def _leave(self, m, rows, full, exponents, kept):
-        """Encode the rows of a full bank and write them; returns the strobe of its end, and busy."""
-        bank, row = Signal(), Signal(range(self.rows))
-        stall = Signal()
+    def _leave(self, m, rows, whole, emptied):
+        """Read the rows of a whole block, one a cycle: a row, and whether there is one.
+
+        Rows of the next block may come as soon: none is stored before the old one in its place is read.
+        """
+        go, row = Signal(), Signal(range(self.rows))
         read = rows.read_port(domain="comb")
-        m.d.comb += read.addr.eq(Cat(row, bank))
-        go = named(m, full.bit_select(bank, 1) & ~stall, "leaves")
-        ends = named(m, go & (row == self.rows - 1), "emptied")
+        m.d.comb += [read.addr.eq(row), emptied.eq(go & (row == self.rows - 1))]
         with m.If(go):
             m.d.sync += row.eq(row + 1)
-        with m.If(ends):
-            m.d.sync += [row.eq(0), bank.eq(~bank), full.bit_select(bank, 1).eq(0)]
+        with m.If(whole):
+            m.d.sync += go.eq(1)
+        with m.Elif(emptied):
+            m.d.sync += go.eq(0)
+        return *registered(m, True, read.data), delayed(m, go, 1)
 
-        place = data.View(self.destination_layout, kept[bank])
-        valid, per_word = full.bit_select(bank, 1), WORD_VALUES // self.values
-        word_ends = (row % per_word == per_word - 1) if per_word > 1 else Const(1, 1)
-        whole = valid & Mux(place.vector, word_ends, row == self.rows - 1)
-        tag = Cat(valid, whole, row, place.vector, place.address, exponents[bank])
-        codes, raw, tags = self._encode(m, read.data, exponents[bank], tag, stall)
-        self._write(m, codes, raw, tags[-1], stall)
-        busy = Cat(full, *(tag[0] for tag in tags), self.blocks.valid, self.words.valid).any()
-        return ends, busy
-
-    def _encode(self, m, row, exponent, tag, stall):
-        """Codes of a row three cycles later, the row itself, and the tags of all stages."""
-
-        def cut(*values):
-            late = [Signal(len(v), name="encoding", reset_less=i > 0) for i, v in enumerate(values)]
-            with m.If(~stall):
-                m.d.sync += [r.eq(v) for r, v in zip(late, values, strict=True)]
-            return late
-
-        tag, row, exponent = cut(tag, row, exponent)
-        tags = [tag]
+    def _encode(self, m, row, exponent, valid):
+        """Codes of a row, two cycles later, and whether there are any."""
         spare = delayed(m, (8 - self.bits)[:3], 1)
         stage = []
         for i in range(self.values):
             value = row[32 * i : 32 * i + 32]
-            over = named(m, value[23:31] > exponent, "over")
-            amount = named(m, (exponent - value[23:31])[:8] + spare, "amount")
+            difference = named(m, exponent - value[23:31], "difference")  # 9 bits, the last one its sign
+            amount = named(m, difference[:8] + spare, "amount")
             amount = Mux(amount > 8, 8, amount)[:4]
-            stage += [Cat(value[:23], value[23:31].any()), amount, over, value[31]]
-        tag, row, *stage = cut(tag, row, *stage)
-        tags.append(tag)
+            stage += [Cat(value[:23], value[23:31].any()), amount, difference[8], value[31]]
+        stage = registered(m, True, *stage)
         codes = []
         for i in range(self.values):
             significand, amount, over, sign = stage[4 * i : 4 * i + 4]
             x, sticky = shift_right_sticky(m, significand, amount, Const(0, 1), (8, 4, 2, 1))
             up = x[16] & (x[17] | sticky | x[:16].any())
             codes += [(x[17:] + up)[:8], over, sign]
-        tag, row, *codes = cut(tag, row, *codes)
-        tags.append(tag)
+        codes = registered(m, True, *codes)
         limit = delayed(m, (Const(127, 7) >> spare)[:7], 1)
         found = []
         for i in range(self.values):
@@ -195,35 +189,44 @@ class BlockWriter(wiring.Component):
             clamped = named(m, Mux(over | (code > limit), limit, code)[:7], "clamped")
             aligned = named(m, (clamped << spare)[:8], "aligned")
             found.append(Mux(sign, -aligned, aligned)[:8])
-        return Cat(found), row, tags
+        return Cat(found), delayed(m, valid, 2)
 
-    def _write(self, m, codes, raw, tag, stall):
-        """Collect codes to a block, or values to words of vector memory, and write them."""
-        row_bits = (self.rows - 1).bit_length()
-        ends, row, vector = tag[1], tag[2 : 2 + row_bits], tag[2 + row_bits]
-        address = tag[3 + row_bits : 3 + row_bits + self.address_bits]
-        exponent = tag[3 + row_bits + self.address_bits :]
+    def _write(self, m, codes, coded, raw, valid, address, exponent):
+        """Collect codes to a block, or values to words of vector memory, and write them at once.
+
+        A row of values is spread over the quarters of the register, a part for each, as long as a row of
+        codes: so the same shift serves both. Returns whether there is still something to write.
+        """
+        part, rows, number = len(codes), Signal(range(self.rows)), Signal(range(VECTOR_WORDS))
+        vector, per_word = self.vector, WORD_VALUES // self.values
         collected = Signal(MANTISSAS, reset_less=True)
-        block = named(m, Cat(collected, codes)[len(codes) :], "block")
-        word = named(m, Cat(collected, raw)[len(raw) :][MANTISSAS - 128 :], "word")
-        per_word = WORD_VALUES // self.values
-        # a word is taken in the cycle after the one that offers it: then the next row may end
-        offered = Signal()  # whether one of them is
-        waits = (self.blocks.valid & ~self.blocks.ready) | (self.words.valid & ~self.words.ready)
-        m.d.sync += offered.eq((ends & ~stall) | waits)
-        m.d.comb += stall.eq(ends & offered)
-        with m.If(self.blocks.ready):
-            m.d.sync += self.blocks.valid.eq(0)
-        with m.If(self.words.ready):
-            m.d.sync += self.words.valid.eq(0)
-        # rows of a block come one after another: what is between blocks is pushed out before a word ends
-        with m.If(~stall):
-            m.d.sync += collected.eq(Mux(vector, Cat(Const(0, MANTISSAS - 128), word), block))
-        with m.If(ends & ~stall):
-            m.d.sync += [self.words.valid.eq(vector), self.blocks.valid.eq(~vector)]
-        # nothing is on offer when a word ends, so the wide registers follow until then: no logic enables them
-        with m.If(~self.words.valid):
-            place = Cat(row[per_word.bit_length() - 1 :], address)
-            m.d.sync += [self.words.address.eq(place), self.words.data.eq(word)]
-        with m.If(~self.blocks.valid):
-            m.d.sync += [self.blocks.address.eq(address), self.blocks.data.eq(Cat(block, exponent))]
+        comes = named(m, Mux(vector, valid, coded), "comes")
+        word_ends = (rows % per_word == per_word - 1) if per_word > 1 else Const(1, 1)
+        quarters, shifted = MANTISSAS // 4, []
+        for n in range(4):
+            end = codes if n == 3 else collected[quarters * (n + 1) :][:part]
+            spread = raw[part * n : part * n + part]
+            shifted += [collected[quarters * n + part : quarters * n + quarters], Mux(vector, spread, end)]
+        m.d.sync += [
+            collected.eq(Cat(shifted)),
+            self.words.valid.eq(comes & vector & word_ends),
+            self.blocks.valid.eq(comes & ~vector & (rows == self.rows - 1)),
+            number.eq(rows >> (per_word.bit_length() - 1)),
+        ]
+        kept_address, kept_exponent = Signal(len(address)), Signal(8)
+        with m.If(comes):
+            m.d.sync += rows.eq(rows + 1)
+            with m.If(rows == 0):  # this block still leaves; when its last row comes, the next one may
+                m.d.sync += [kept_address.eq(address), kept_exponent.eq(exponent)]
+        word = [
+            collected[quarters * n + quarters - part * (per_word - row) :][:part]
+            for row in range(per_word)
+            for n in range(4)
+        ]
+        m.d.comb += [
+            self.blocks.address.eq(kept_address),
+            self.blocks.data.eq(Cat(collected, kept_exponent)),
+            self.words.address.eq(Cat(number, kept_address)),
+            self.words.data.eq(Cat(word)),
+        ]
+        return Cat(valid, delayed(m, valid, 1), coded, self.blocks.valid, self.words.valid).any()

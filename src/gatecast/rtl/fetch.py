@@ -1,7 +1,7 @@
 """Instruction fetch: from external memory to the queues of the units."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..isa import INSTRUCTION_BYTES, KINDS, UNITS, Architecture, block_format
@@ -67,20 +67,24 @@ class Fetch(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
+        # what is looked at here stands in registers, all of it in a memory
         words = Signal(8 * BEAT * _BEATS, reset_less=True)
+        m.submodules.beats = beats = memory.Memory(shape=8 * BEAT, depth=_BEATS, init=[])
+        write, read = beats.write_port(), beats.read_port(domain="comb")
         address, asked, got = Signal(32), Signal(range(_BEATS + 1)), Signal(range(_BEATS + 1))
         opcode = named(m, words[:8], "opcode")
         reason = self._check(m, words, opcode)
         handing = Signal()
-        beat_taken, taken = self._dispatch(m, words, opcode, handing)
+        taken = self._dispatch(m, words, opcode, handing, read)
         m.d.comb += [
             self.request.payload.address.eq((address + Cat(Const(0, 4), asked))[:32]),
             self.response.ready.eq(1),
+            write.addr.eq(got),
+            write.data.eq(self.response.payload),
+            write.en.eq(self.response.valid),
         ]
-        with m.If(self.response.valid | beat_taken):
-            m.d.sync += words.eq(Cat(words[8 * BEAT :], self.response.payload))
         with m.If(self.response.valid):
-            m.d.sync += got.eq(got + 1)
+            m.d.sync += [got.eq(got + 1), words.word_select(got, 8 * BEAT).eq(self.response.payload)]
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.start):
@@ -121,10 +125,11 @@ class Fetch(wiring.Component):
                     m.next = "NEXT"
         return m
 
-    def _dispatch(self, m, words, opcode, handing):
-        """Hand the instruction to its unit, beat by beat; returns strobes of each beat, and of the last."""
+    def _dispatch(self, m, words, opcode, handing, read):
+        """Hand the instruction to its unit, beat by beat; returns a strobe of the last one."""
         sync, beat, owner = as_kind(words, "sync"), Signal(range(_BEATS)), Signal(len(UNITS))
-        with m.If(~handing):  # the first beat still stands where it can be read
+        m.d.comb += read.addr.eq(beat)
+        with m.If(~handing):
             m.d.sync += beat.eq(0)
             m.d.sync += owner.eq(
                 Cat(
@@ -140,13 +145,13 @@ class Fetch(wiring.Component):
             m.d.comb += [
                 port.valid.eq(handing & owner[number]),
                 port.payload.eq(
-                    Cat(words[: 8 * BEAT - 32], Mux(last, self.number, words[8 * BEAT - 32 : 8 * BEAT]))
+                    Cat(read.data[: 8 * BEAT - 32], Mux(last, self.number, read.data[8 * BEAT - 32 :]))
                 ),
             ]
         taken = named(m, Cat(port.valid & port.ready for port in ports).any(), "beat_taken")
         with m.If(taken):
             m.d.sync += beat.eq(beat + 1)
-        return taken, named(m, taken & last, "instruction_taken")
+        return named(m, taken & last, "instruction_taken")
 
     def _check(self, m, words, opcode):
         """Why an instruction cannot run here."""

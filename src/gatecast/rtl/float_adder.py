@@ -20,12 +20,14 @@ class FloatAdder(wiring.Component):
         IEEE bits.
     o : Out(32)
         IEEE bits of the sum, `latency` cycles later.
+    smaller : Out(1)
+        |a| < |b|, a cycle later.
     """
 
     latency = 7
 
     def __init__(self):
-        super().__init__({"a": In(32), "b": In(32), "o": Out(32)})
+        super().__init__({"a": In(32), "b": In(32), "o": Out(32), "smaller": Out(1)})
 
     def model(self, a: np.float32, b: np.float32) -> np.float32:
         """What `o` carries."""
@@ -39,6 +41,7 @@ class FloatAdder(wiring.Component):
         a_small = self.a[:31] < self.b[:31]
         differences = [(x[23:31] - y[23:31])[:8] for x, y in ((self.a, self.b), (self.b, self.a))]
         a, b, a_small, down, up = registered(m, True, self.a, self.b, a_small, *differences)
+        m.d.comb += self.smaller.eq(a_small)
 
         # swap, align coarsely; 27 places are as good as more
         big, small = named(m, Mux(a_small, b, a), "big"), named(m, Mux(a_small, a, b), "small")

@@ -25,6 +25,11 @@ def check_limits(architecture: Architecture) -> None:
         )
         if getattr(architecture, name) not in allowed
     ]
+    if architecture.vector_values != architecture.epilogue_values:
+        problems.append(
+            f"vector_values must be those of the epilogue, which runs pools and maps too: "
+            f"{architecture.epilogue_values}, not {architecture.vector_values}"
+        )
     if not architecture.adder_latency <= architecture.max_interleave <= MOST_INTERLEAVE:
         problems.append(
             f"max_interleave must lie in {architecture.adder_latency}..{MOST_INTERLEAVE}, "

@@ -1,31 +1,33 @@
-"""The matrix unit: `convolve` with its epilogue. See docs/spec/isa.md §6."""
+"""The matrix unit: `convolve`, up to what it tells the epilogue. See docs/spec/isa.md §6."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
 
 from ..isa import Architecture
 from ..numerics import BLOCK_SIZE
 from .block_dot import BLOCK_BITS
-from .block_writer import BlockWriter
+from .epilogue import address_bits, epilogue_signature
 from .float_accumulator import from_float32
 from .instructions import as_kind, unit_words
 from .lane import LaneDesign
 from .matrix_vector import MatrixVector
-from .operands import WORD_VALUES, Operands
-from .pipeline import delayed, less_one, named
+from .operands import WORD_VALUES
+from .pipeline import delayed, delayed_data, less_one, named
 from .requests import InTurn, Request
-from .shared_memory import read_signature, write_signature
+from .shared_memory import read_signature
 from .sum_reader import SumReader
 from .tile_steps import TileSteps
 from .unit_model import run_instruction
-from .values import Operation, Values
+from .values import After, Operation
 from .vector_unit import FLOAT32_CODE
 from .walker import Products, Walk, Walker
 
 
 class MatrixUnit(wiring.Component):
-    """Lanes, the steps that feed them, and the epilogue that takes their sums.
+    """Lanes, the steps that feed them, and what tells the epilogue to take their sums.
+
+    Lanes begin with the instruction, and their sums wait until the epilogue is granted.
 
     Parameters
     ----------
@@ -42,11 +44,13 @@ class MatrixUnit(wiring.Component):
         As those of `VectorUnit`.
     written : In
         Weights; see `MatrixVector`.
-    read_steps, read_blocks : Out
-        Ports of activation memory: of the lanes, of the epilogue.
-    read_partials, read_words : Out
-        Ports of vector memory: to resume sums, of the epilogue.
-    write_blocks, write_words : Out
+    read_steps : Out
+        Port of activation memory, for the lanes.
+    read_partials : Out
+        Port of vector memory, to resume sums.
+    epilogue : Out(epilogue_signature)
+    sums : Out(stream)
+        Rows of sums for the epilogue.
     product : Out(1)
         The lanes take a block.
     """
@@ -62,19 +66,16 @@ class MatrixUnit(wiring.Component):
         self.steps = TileSteps(
             self.array, sizes.max_interleave, block_bits, word_bits - 3, sizes.weight_panels, self.ring
         )
-        blocks, words = read_signature(block_bits, BLOCK_BITS), read_signature(word_bits, 32 * WORD_VALUES)
         super().__init__(
             {
                 "instruction": In(32 * unit_words("matrix")),
                 "start": In(1),
                 "done": Out(1),
                 "written": In(self.array.written.shape()),
-                "read_steps": Out(blocks),
-                "read_blocks": Out(blocks),
-                "read_partials": Out(words),
-                "read_words": Out(words),
-                "write_blocks": Out(write_signature(block_bits, BLOCK_BITS)),
-                "write_words": Out(write_signature(word_bits, 32 * WORD_VALUES)),
+                "read_steps": Out(read_signature(block_bits, BLOCK_BITS)),
+                "read_partials": Out(read_signature(word_bits, 32 * WORD_VALUES)),
+                "epilogue": Out(epilogue_signature(block_bits, word_bits)),
+                "sums": Out(stream.Signature(data.ArrayLayout(32, self.values))),
                 "product": Out(1),
             }
         )
@@ -101,7 +102,14 @@ class MatrixUnit(wiring.Component):
             steps.freed.eq(sums.freed),
         ]
         self._resume(m, array, steps)
-        epilogue_done = self._epilogue(m, i, sums)
+        working = Signal()  # the epilogue is granted, and has this instruction's plan
+        self._plan(m, i)
+        m.d.comb += [
+            self.sums.payload.eq(sums.o.payload),
+            self.sums.valid.eq(sums.o.valid & working),
+            sums.o.ready.eq(self.sums.ready & working),
+        ]
+        epilogue_done = self._walk(m, i, working)
         m.d.comb += self.done.eq(steps.done & epilogue_done)
         return m
 
@@ -119,13 +127,19 @@ class MatrixUnit(wiring.Component):
             steps.quiet.eq(quiet == 0),
             port.valid.eq(steps.resume_valid & (asked != words)),
             port.address.eq(Cat(word, steps.resume_vector)),
-            array.preset.enable.eq(port.answered),
-            array.preset.slot.eq(steps.resume_slot),
-            array.preset.quarter.eq(got),
             steps.resume_ready.eq(port.answered & (got == words - 1)),
         ]
+        # lanes read a sum long after its first step begins: there is time for two registers
+        enable, slot, quarter = (delayed(m, value, 2) for value in (port.answered, steps.resume_slot, got))
+        m.d.comb += [
+            array.preset.enable.eq(enable),
+            array.preset.slot.eq(slot),
+            array.preset.quarter.eq(quarter),
+        ]
+        found = delayed_data(m, port.data, 1)
         for n in range(WORD_VALUES):
-            m.d.comb += array.preset.sums[n].eq(from_float32(port.data[32 * n : 32 * n + 32]))
+            sum_ = delayed_data(m, from_float32(found[32 * n : 32 * n + 32]), 1)
+            m.d.comb += array.preset.sums[n].eq(sum_)
         with m.If(port.valid & port.ready):
             m.d.sync += asked.eq(asked + 1)
         with m.If(port.answered):
@@ -133,41 +147,25 @@ class MatrixUnit(wiring.Component):
         with m.If(steps.resume_ready):
             m.d.sync += [asked.eq(0), got.eq(0)]
 
-    def _epilogue(self, m, i, sums):
-        """Take the sums block after block; returns whether all is written."""
-        place = (self.block_bits, self.word_bits)
-        m.submodules.operands = operands = Operands(self.values, *place)
-        m.submodules.values = values = Values(self.values, sums=True)
-        m.submodules.writer = writer = BlockWriter(self.values, *place)
-        for inner, outer in (
-            (operands.blocks, self.read_blocks),
-            (operands.words, self.read_words),
-            (writer.blocks, self.write_blocks),
-            (writer.words, self.write_words),
-        ):
-            connect(m, inner, flipped(outer))
-        connect(m, operands.o, values.operands)
-        connect(m, sums.o, values.sums)
-        residual = i.residual_format != 0
+    def _plan(self, m, i):
+        """What the epilogue does with each block."""
+        plan, epilogue = self.epilogue.plan, self.epilogue
         m.d.comb += [
-            values.free.eq(writer.free),
-            writer.taken.eq(values.taken),
-            writer.i_valid.eq(values.o_valid),
-            writer.i_values.eq(values.o_values),
-            writer.bits.eq(i.out_format + 2),
-            values.plan.gather.eq(Operation.ADD),
-            values.plan.bias.eq(i.has_bias),
-            values.plan.scale.eq(i.has_scale),
-            values.plan.residual.eq(residual),
-            values.plan.after.eq(Mux(i.suspend, 0, i.activation)),
-            values.plan.low.eq(i.low),
-            values.plan.high.eq(i.high),
+            plan.sums.eq(1),
+            plan.gather.eq(Operation.ADD),
+            plan.bias.eq(i.has_bias),
+            plan.scale.eq(i.has_scale),
+            plan.residual.eq(i.residual_format != 0),
+            plan.after.eq(Mux(i.suspend, After.NOTHING, i.activation[:2])),
+            plan.low.eq(i.low),
+            plan.high.eq(i.high),
+            epilogue.bits.eq(i.out_format + 2),
+            epilogue.vector.eq(i.suspend | (i.out_format == FLOAT32_CODE)),
         ]
-        return self._walk(m, i, operands, writer, residual)
 
-    def _walk(self, m, i, operands, writer, residual):
-        """Tell where each block goes, and ask for what its epilogue needs."""
-        width = operands.address_bits
+    def _walk(self, m, i, working):
+        """Tell where each block goes, and ask for what its epilogue needs; returns whether all is written."""
+        epilogue, width = self.epilogue, address_bits(self.block_bits, self.word_bits)
         m.submodules.pixels = pixels = Walker({"out": width, "residual": width})
         m.submodules.products = products = Products(("row",), width)
         block = Signal(16)
@@ -179,32 +177,31 @@ class MatrixUnit(wiring.Component):
         )
         m.d.comb += [
             *products.set_factors("row", i.out_columns, i.out_blocks),
-            products.start.eq(self.start),
             pixels.rows.eq(i.out_rows),
             pixels.columns.eq(i.out_columns),
             *pixels.set_track("out", *out),
             *pixels.set_track("residual", i.residual_address, i.residual_row, i.residual_pixel),
         ]
         requests = [
-            Request(i.has_bias, 1, i.bias + block),
-            Request(i.has_scale, 1, i.scale + block),
-            Request(i.has_scale, 1, i.shift + block),
-            Request(residual, i.residual_format == FLOAT32_CODE, pixels.residual + block),
+            Request(i.has_bias, 1, i.bias),
+            Request(i.has_scale, 1, i.scale),
+            Request(i.has_scale, 1, i.shift),
+            Request(i.residual_format != 0, i.residual_format == FLOAT32_CODE, pixels.residual),
         ]
         walk = Walk(pixels, products, block, last_block)
-        items = InTurn(m, requests, width, walk.run, operands.i.ready, writer.destination.ready)
-        place = writer.destination.payload
+        ready = (epilogue.request.ready, epilogue.destination.ready)
+        items = InTurn(m, requests, block, width, walk.run, *ready)
+        place = epilogue.destination.payload
         m.d.comb += [
-            operands.i.valid.eq(items.request_valid),
-            operands.i.payload.eq(items.request),
-            writer.destination.valid.eq(items.destination_valid),
-            place.vector.eq(i.suspend | (i.out_format == FLOAT32_CODE)),
+            epilogue.request.valid.eq(items.request_valid),
+            epilogue.request.payload.eq(items.request),
+            epilogue.destination.valid.eq(items.destination_valid),
             place.address.eq(pixels.out + block),
             place.channels.eq(Mux(last_block & ~i.suspend, i.last_channels, BLOCK_SIZE)),
         ]
-        return self._run(m, walk, items.done, writer.idle)
+        return self._run(m, walk, items.done, working)
 
-    def _run(self, m, walk, next_pixel, written):
+    def _run(self, m, walk, next_pixel, working):
         """All pixels of a block, then the next block; returns whether the last one is written."""
         done = Signal(init=1)
         with m.FSM(name="epilogue"):
@@ -212,13 +209,16 @@ class MatrixUnit(wiring.Component):
                 m.d.sync += walk.block.eq(0)
                 with m.If(self.start):
                     m.d.sync += done.eq(0)
-                    m.next = "PRODUCTS"
+                    m.next = "GRANT"
+            with m.State("GRANT"), m.If(self.epilogue.granted):
+                m.d.comb += walk.products.start.eq(1)
+                m.next = "PRODUCTS"
             with m.State("PRODUCTS"):
                 m.d.comb += walk.pixels.restart.eq(1)
                 with m.If(walk.products.done):
                     m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += walk.run.eq(1)
+                m.d.comb += [walk.run.eq(1), working.eq(1)]
                 with m.If(next_pixel):
                     m.d.comb += walk.pixels.advance.eq(1)
                     with m.If(walk.pixels.last):
@@ -226,7 +226,9 @@ class MatrixUnit(wiring.Component):
                         m.d.sync += walk.block.eq(walk.block + 1)
                         with m.If(walk.last_block):
                             m.next = "DRAIN"
-            with m.State("DRAIN"), m.If(written):
-                m.d.sync += done.eq(1)
-                m.next = "IDLE"
+            with m.State("DRAIN"):
+                m.d.comb += working.eq(1)
+                with m.If(self.epilogue.idle):
+                    m.d.sync += done.eq(1)
+                    m.next = "IDLE"
         return done

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..numerics import BFP8, BLOCK_SIZE, accumulate_blocks, decode_blocks
 from .block_dot import BLOCK_BITS, MANTISSAS, sign_magnitude
-from .lane import LaneDesign
+from .lane import PAIR, LaneDesign
 from .pipeline import UNORDERED, delayed, delayed_data
 from .shared_memory import READ_LATENCY
 
@@ -30,7 +30,7 @@ class MatrixVector(wiring.Component):
     ring : int
         Pixels that the result memory holds, a power of 2.
     design : LaneDesign
-        How a lane is made.
+        How the lanes are made.
 
     Members
     -------
@@ -43,7 +43,8 @@ class MatrixVector(wiring.Component):
     finished : Out
         Sums up to a `final` step have been written.
     written : In
-        Weights of one lane: `enable`, `lane`, `address`, `block`.
+        Half a block of one lane's weights: `enable`, `lane`, `address`; `high`, it is the second one; `half`,
+        its mantissas; with the second one the `exponent`.
     preset : In
         Set the sums of four lanes: `enable`, `slot`, `quarter`, `sums`.
     read_result, results
@@ -68,7 +69,14 @@ class MatrixVector(wiring.Component):
             }
         )
         written = data.StructLayout(
-            {"enable": 1, "lane": range(lanes), "address": range(self.depth), "block": BLOCK_BITS}
+            {
+                "enable": 1,
+                "lane": range(lanes),
+                "address": range(self.depth),
+                "high": 1,
+                "half": MANTISSAS // 2,
+                "exponent": 8,
+            }
         )
         preset = data.StructLayout(
             {
@@ -110,85 +118,107 @@ class MatrixVector(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        control = self.step
         written = Signal(self.written.shape())
-        block = self.written.block
-        m.d.sync += [
-            written.eq(self.written),
-            written.block.eq(
-                Cat(sign_magnitude(block[:MANTISSAS], self.design.multipliers), block[MANTISSAS:])
-            ),
-        ]
-        zero = self._later(m, self.step, ACTIVATION_LATENCY).zero
-        activation = Cat(
-            sign_magnitude(self.activation[:MANTISSAS], self.design.multipliers), self.activation[MANTISSAS:]
-        )
-        line = activation & (~zero).replicate(BLOCK_BITS)
+        m.d.sync += [written.eq(self.written), written.half.eq(self._for_lanes(self.written.half))]
+        early, control = self._control(m)
+        line = Cat(self._for_lanes(self.activation[:MANTISSAS]), self.activation[MANTISSAS:])
+        line = line & (~early.zero).replicate(BLOCK_BITS)
         read_result = self.read_result
         finished = []
         for group in range(self.lanes // GROUP):
             line = delayed(m, line, 1, attrs={"keep": 1}, reset_less=True)
             if group:
-                control = data.View(self.step_layout, delayed(m, control, 1, attrs={"keep": 1}))
+                control = data.View(control.shape(), delayed(m, control, 1, attrs={"keep": 1}))
                 written = data.View(written.shape(), delayed(m, written, 1, attrs={"keep": 1}))
             finished.append(self._group(m, group, control, line, written, read_result))
         m.d.comb += self.finished.eq(finished[-1])
         return m
 
+    def _for_lanes(self, mantissas):
+        """Mantissas as the lanes want them."""
+        return sign_magnitude(mantissas) if self.design.cells else mantissas
+
+    def _control(self, m):
+        """The step when its activation is there, and what it tells the first four lanes, each at its time."""
+
+        def later(control, cycles):
+            return data.View(self.step_layout, delayed(m, control, cycles))
+
+        early = later(self.step, ACTIVATION_LATENCY)
+        at_load = later(early, 1)
+        at_read = later(at_load, self.design.read_latency)
+        at_write = later(at_read, self.latency - 1)
+        ends = at_write.valid & at_write.last
+        found = {
+            "panel": early.panel,
+            "load": at_load.load,
+            "read_slot": at_read.slot,
+            "first": at_read.first,
+            "write_slot": at_write.slot,
+            "write": at_write.valid,
+            "ends": ends,
+            "result": at_write.result,
+            "final": ends & at_write.final,
+        }
+        control = Signal(data.StructLayout({name: len(value) for name, value in found.items()}))
+        m.d.comb += control.eq(Cat(*found.values()))
+        return early, control
+
     def _group(self, m, group, control, line, written, read_result):
         """Four lanes; returns their `finished`."""
         numbers = range(GROUP * group, GROUP * group + GROUP)
-        at_load = self._later(m, control, ACTIVATION_LATENCY + 1)
-        at_read = self._later(m, at_load, self.design.read_latency)
-        at_write = self._later(m, at_read, self.latency - 1)
-        for number in numbers:
-            lane = self.design.place(m, f"lane{number}")
-            weights = self._weights(m, number, control, written)
-            preset = self.preset
+        preset = self.preset
+        for first in numbers[::PAIR]:
+            pair = self.design.place(m, f"pair{first // PAIR}")
             m.d.comb += [
-                lane.a.eq(line[:MANTISSAS]),
-                lane.a_exponent.eq(line[MANTISSAS:]),
-                lane.w.eq(weights[:MANTISSAS]),
-                lane.w_exponent.eq(weights[MANTISSAS:]),
-                lane.take.eq(at_load.load),
-                lane.read_slot.eq(at_read.slot),
-                lane.first.eq(at_read.first),
-                lane.write_slot.eq(at_write.slot),
-                lane.write.eq(at_write.valid),
-                lane.preset.eq(preset.enable & (preset.quarter == group)),
-                lane.preset_slot.eq(preset.slot),
-                lane.preset_sum.eq(preset.sums[number % GROUP]),
+                pair.a.eq(line[:MANTISSAS]),
+                pair.a_exponent.eq(line[MANTISSAS:]),
+                pair.take.eq(control.load),
+                pair.read_slot.eq(control.read_slot),
+                pair.first.eq(control.first),
+                pair.write_slot.eq(control.write_slot),
+                pair.write.eq(control.write),
+                pair.preset.eq(preset.enable & (preset.quarter == group)),
+                pair.preset_slot.eq(preset.slot),
             ]
-            self._results(m, number, lane, at_write, read_result)
-        return delayed(m, at_write.valid & at_write.last & at_write.final, 2)
-
-    def _later(self, m, control, cycles):
-        return data.View(self.step_layout, delayed(m, control, cycles))
+            for lane in range(PAIR):
+                number = first + lane
+                weights = self._weights(m, number, control, written)
+                m.d.comb += [
+                    getattr(pair, f"w{lane}").eq(weights[:MANTISSAS]),
+                    getattr(pair, f"w_exponent{lane}").eq(weights[MANTISSAS:]),
+                    getattr(pair, f"preset_sum{lane}").eq(preset.sums[number % GROUP]),
+                ]
+                self._results(m, number, getattr(pair, f"sum{lane}"), control, read_result)
+        return delayed(m, control.final, 2)
 
     def _weights(self, m, number, control, written):
         """Weight memory of a lane, and the block that it reads; the lane keeps it while pixels take turns."""
-        m.submodules[f"weights{number}"] = ram = memory.Memory(
-            shape=BLOCK_BITS, depth=self.depth, init=[], attrs=UNORDERED
-        )
-        write, read = ram.write_port(), ram.read_port()
-        m.d.comb += [
-            write.addr.eq(written.address),
-            write.data.eq(written.block),
-            write.en.eq(written.enable & (written.lane == number)),
-            read.addr.eq(delayed_data(m, control.panel, ACTIVATION_LATENCY)),
-            read.en.eq(1),
-        ]
-        return read.data
+        high, found = Cat(written.half, written.exponent), []
+        for half, (name, word) in enumerate((("weights", written.half), ("weights_high", high))):
+            m.submodules[f"{name}{number}"] = ram = memory.Memory(
+                shape=len(word), depth=self.depth, init=[], attrs=UNORDERED
+            )
+            write, read = ram.write_port(), ram.read_port()
+            m.d.comb += [
+                write.addr.eq(written.address),
+                write.data.eq(word),
+                write.en.eq(written.enable & (written.lane == number) & (written.high == half)),
+                read.addr.eq(control.panel),
+                read.en.eq(1),
+            ]
+            found.append(read.data)
+        return Cat(found)
 
-    def _results(self, m, number, lane, at_write, read_result):
+    def _results(self, m, number, found, control, read_result):
         m.submodules[f"results{number}"] = ram = memory.Memory(
             shape=34, depth=self.result_depth, init=[], attrs=UNORDERED
         )
         write, read = ram.write_port(), ram.read_port()
         m.d.comb += [
-            write.addr.eq(delayed_data(m, at_write.result, 1)),
-            write.data.eq(delayed_data(m, lane.sum, 1)),
-            write.en.eq(delayed(m, at_write.valid & at_write.last, 1)),
+            write.addr.eq(delayed_data(m, control.result, 1)),
+            write.data.eq(delayed_data(m, found, 1)),
+            write.en.eq(delayed(m, control.ends, 1)),
             read.addr.eq(read_result),
             read.en.eq(1),
             self.results[number].eq(delayed_data(m, read.data, 1)),

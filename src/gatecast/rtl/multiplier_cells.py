@@ -5,10 +5,8 @@ Ports and registers are those of MULT18X18D in Lattice's FPGA-TN-02205, ECP5 sys
 
 from amaranth.hdl import ClockSignal, Const, Instance, Module, Signal, Value
 
-from .pipeline import delayed_data
-
-PRODUCT_LATENCY = 3
-"""Cycles through a multiplier with all its registers: inputs, inside, output."""
+PRODUCT_LATENCY = 2
+"""Cycles through a multiplier: registers of its inputs, and of its product."""
 
 WIDTH = 18
 """Bits of a multiplier's inputs."""
@@ -22,25 +20,17 @@ def kept(m: Module, value: Value, take: Value) -> Signal:
     return register
 
 
-def signed_product(m: Module, a: Value, w: Value, take: Value, latency: int, cells: bool) -> Value:
-    """Product of two signed bytes, 15 bits, `latency` cycles later: 2, or 3.
+def unsigned_product(m: Module, a: Value, b: Value, take: Value) -> Value:
+    """Product of two unsigned numbers in a MULT18X18D, `PRODUCT_LATENCY` cycles later.
 
-    `w` is the one that was there when `take` held last. -128 times itself is no product: mantissas are
-    symmetric. With `cells` made of a MULT18X18D, else of plain operators with the same result.
+    `b` is the one that was there when `take` held last.
     """
-    if not cells:
-        product = delayed_data(m, a, 1).as_signed() * kept(m, w, take).as_signed()
-        return delayed_data(m, product[:15], latency - 1).as_signed()
     product = Signal(2 * WIDTH, name="product")
-    low = WIDTH - len(a)  # bytes at the top: the low inputs are constants, and no sign has to be spread
     connections = {f"o_P{i}": product[i] for i in range(2 * WIDTH)}
-    for name, operand in (("A", a), ("B", w)):
-        connections |= {f"i_{name}{i}": operand[i - low] if i >= low else Const(0) for i in range(WIDTH)}
-        connections |= {f"i_SIGNED{name}": Const(1), f"i_SOURCE{name}": Const(0)}
-    registers = {"INPUTA": "CE0", "INPUTB": "CE1", "OUTPUT": "CE0"}
-    if latency == PRODUCT_LATENCY:
-        registers["PIPELINE"] = "CE0"
-    for name, enable in registers.items():
+    for name, operand in (("A", a), ("B", b)):
+        connections |= {f"i_{name}{i}": operand[i] if i < len(operand) else Const(0) for i in range(WIDTH)}
+        connections |= {f"i_SIGNED{name}": Const(0), f"i_SOURCE{name}": Const(0)}
+    for name, enable in (("INPUTA", "CE0"), ("INPUTB", "CE1"), ("OUTPUT", "CE0")):
         connections |= {f"p_REG_{name}_CLK": "CLK0", f"p_REG_{name}_CE": enable}
     m.submodules += Instance(
         "MULT18X18D",
@@ -51,4 +41,4 @@ def signed_product(m: Module, a: Value, w: Value, take: Value, latency: int, cel
         i_RST0=Const(0),
         **connections,
     )
-    return product[2 * low : 2 * low + 15].as_signed()
+    return product[: len(a) + len(b)]

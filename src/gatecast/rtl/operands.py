@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..numerics import BLOCK_SIZE, FORMATS, decode_blocks
 from .block_dot import BLOCK_BITS, MANTISSAS
-from .pipeline import Ahead, named, registered, shift_out
+from .pipeline import QUEUE, Ahead, delayed, named, one_of, registered, shift_out
 from .shared_memory import READ_LATENCY, read_signature
 
 WORD_VALUES = 4
@@ -33,8 +33,16 @@ def _value(m, magnitude, sign, exponent):
     return Mux(magnitude.any(), found, 0)
 
 
+def request_layout(address_bits: int) -> data.StructLayout:
+    """What `Operands` is asked for."""
+    return data.StructLayout({"vector": 1, "address": address_bits, "tag": 2})
+
+
 class Operands(wiring.Component):
     """Read the blocks and vectors asked for, and hand out their values as float32, `values` at a time.
+
+    What memory answers is cut to *pieces*, a row of float32 values or four rows of mantissas, which wait in
+    a queue: it is as wide as a row, not as a block.
 
     Parameters
     ----------
@@ -55,9 +63,9 @@ class Operands(wiring.Component):
     """
 
     def __init__(self, values: int, block_bits: int, word_bits: int):
-        self.values = values
-        self.address_bits = max(block_bits, word_bits - 3)
-        request = data.StructLayout({"vector": 1, "address": self.address_bits, "tag": 2})
+        self.values, self.piece = values, 32 * values
+        self.block_pieces, self.word_pieces = MANTISSAS // self.piece, WORD_VALUES // values
+        request = request_layout(max(block_bits, word_bits - 3))
         row = data.StructLayout({"values": data.ArrayLayout(32, values), "tag": 2})
         super().__init__(
             {
@@ -75,24 +83,26 @@ class Operands(wiring.Component):
     def elaborate(self, platform):
         """Make the circuit."""
         m = Module()
-        entry = data.StructLayout({"data": BLOCK_BITS, "vector": 1, "tag": 2})
-        m.submodules.store = store = fifo.SyncFIFO(width=entry.size, depth=8)
+        entry = data.StructLayout({"data": self.piece, "exponent": 8, "vector": 1, "tag": 2})
+        m.submodules.store = store = fifo.SyncFIFO(width=entry.size, depth=QUEUE)
         m.submodules.asked = asked = fifo.SyncFIFO(width=self.i.payload.shape().size, depth=4)
         m.d.comb += [
             asked.w_data.eq(self.i.payload),
             asked.w_en.eq(self.i.valid),
             self.i.ready.eq(asked.w_rdy),
         ]
-        self._request(m, entry, asked, store)
+        tag = self._request(m, asked, store)
+        self._cut(m, entry, store, tag)
         self._hand_out(m, entry, store)
         return m
 
-    def _request(self, m, entry, asked, store):
+    def _request(self, m, asked, store):
+        """Read so seldom that each answer is cut before the next one comes; returns its tag."""
         request, there = Signal(self.i.payload.shape()), Signal()
-        word = Signal(range(VECTOR_WORDS))
+        word, pause = Signal(range(VECTOR_WORDS)), Signal(range(self.block_pieces))
         port_ready = Mux(request.vector, self.words.ready, self.blocks.ready)
-        room = Signal(range(store.depth + 1), init=store.depth)
-        open_ = named(m, there & (room != 0), "open")
+        left, room = Signal(range(store.depth + 1), init=store.depth), Signal(init=1)
+        open_ = named(m, there & room & (pause == 0), "open")
         taken = named(m, open_ & port_ready, "taken")
         ends = named(m, taken & (~request.vector | (word == VECTOR_WORDS - 1)), "ends")
         m.d.comb += [
@@ -104,46 +114,62 @@ class Operands(wiring.Component):
         ]
         with m.If(~there | ends):
             m.d.sync += [request.eq(asked.r_data), there.eq(asked.r_rdy)]
-        m.d.sync += room.eq(room - taken + (store.r_en & store.r_rdy))
+        pieces = Mux(request.vector, self.word_pieces, self.block_pieces)
+        found = named(m, (left - Mux(taken, pieces, 0) + (store.r_en & store.r_rdy))[: len(left)], "left")
+        m.d.sync += [left.eq(found), room.eq(found >= self.block_pieces)]
+        with m.If(taken):
+            m.d.sync += pause.eq(pieces - 1)
+        with m.Elif(pause != 0):
+            m.d.sync += pause.eq(pause - 1)
         with m.If(taken & request.vector):
             m.d.sync += word.eq(word + 1)
+        return delayed(m, request.tag, READ_LATENCY)
 
-        tag = request.tag
-        for _ in range(READ_LATENCY):
-            late = Signal(2, name="late_tag")
-            m.d.sync += late.eq(tag)
-            tag = late
+    def _cut(self, m, entry, store, tag):
+        """Put an answer into the queue, piece after piece; all but the first wait in registers."""
+        block, word, size = self.blocks.answered, self.words.answered, self.piece
         kept = data.View(entry, store.w_data)
+        answers, left, parts = [(block, self.blocks.data[:MANTISSAS]), (word, self.words.data)], [], []
+        for answered, content in answers:
+            rest = Signal(len(content) - size, name="rest", reset_less=True)
+            with m.If(answered):
+                m.d.sync += rest.eq(content[size:])
+            turns = [answered]
+            for _ in range(len(rest) // size):
+                turns.append(delayed(m, turns[-1], 1))
+            left += turns
+            parts += [content[:size], rest]
+        exponent, vector, late_tag = (Signal(n, reset_less=True) for n in (8, 1, 2))
+        note = self.blocks.data[MANTISSAS:], word, tag
+        with m.If(block | word):
+            m.d.sync += [
+                signal.eq(value) for signal, value in zip((exponent, vector, late_tag), note, strict=True)
+            ]
+        note = Mux(block | word, Cat(note), Cat(exponent, vector, late_tag))
         m.d.comb += [
-            store.w_en.eq(self.blocks.answered | self.words.answered),
-            kept.data.eq(Mux(self.words.answered, self.words.data, self.blocks.data)),
-            kept.vector.eq(self.words.answered),
-            kept.tag.eq(tag),
+            store.w_en.eq(Cat(left).any()),
+            kept.data.eq(one_of(Cat(left), Cat(parts), size)),
+            Cat(kept.exponent, kept.vector, kept.tag).eq(note),
         ]
 
     def _hand_out(self, m, entry, store):
         current = Signal(entry, reset_less=True)
-        left = Signal(range(BLOCK_SIZE // self.values + 1))  # rows of `current` to go
+        left = Signal(range(5))  # rows of `current` to go
         head = data.View(entry, store.r_data)
         rows = Ahead(m, "rows", self.o, under_way=3)
         moves = named(m, rows.goes & (left != 0), "moves")
         m.d.comb += store.r_en.eq((left == 0) | (moves & (left == 1)))
         with m.If(store.r_en & store.r_rdy):
-            m.d.sync += [
-                current.eq(head),
-                left.eq(Mux(head.vector, max(1, WORD_VALUES // self.values), BLOCK_SIZE // self.values)),
-            ]
+            m.d.sync += [current.eq(head), left.eq(Mux(head.vector, 1, 4))]
         with m.Elif(moves):
-            kept = current.data[:MANTISSAS]
-            shifted = Mux(current.vector, kept >> 32 * self.values, kept >> 8 * self.values)
-            m.d.sync += [current.data[:MANTISSAS].eq(shifted), left.eq(left - 1)]
+            m.d.sync += [current.data.eq(current.data >> 8 * self.values), left.eq(left - 1)]
 
         # magnitudes; then values; then the queue
         line = [
             moves,
             current.vector,
-            current.data[MANTISSAS:],
-            current.data[: 32 * self.values],
+            current.exponent,
+            current.data,
             current.tag,
         ]
         valid, vector, exponent, raw, tag = registered(m, True, *line)

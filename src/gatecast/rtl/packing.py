@@ -1,7 +1,10 @@
 """Mantissas in external memory and on chip. See docs/spec/isa.md §3."""
 
+from functools import reduce
+from operator import or_
+
 import numpy as np
-from amaranth.hdl import Array, Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 
 from ..numerics import BLOCK_SIZE, FORMATS, pack, unpack
 
@@ -9,27 +12,39 @@ BITS = tuple(fmt.bits for fmt in FORMATS.values())
 FIRST_CODE = 2
 """Number of the first block format in an instruction."""
 
+RAW = FIRST_CODE + len(BITS) - 1
+"""Number of the format whose mantissas are bytes."""
 
-def unpacked(codes: Value, code: Value, most: int = 8) -> Value:
-    """Left-aligned mantissas, a byte each, of packed ones.
+HALF = BLOCK_SIZE // 2
+"""Mantissas that are packed or unpacked at once."""
 
-    `code` is the format's number; formats have `most` bits at most.
+
+def unpacked(codes: Value, formats: Value, most: int = 8) -> Value:
+    """Left-aligned mantissas, a byte each, of 16 packed ones: half a block.
+
+    `formats` has a bit for each format, one of which is set; one wider than `most` leaves bytes as they
+    are.
     """
     found = []
     for bits in BITS:
-        bits = min(bits, most)
-        fields = [codes[i * bits : (i + 1) * bits] for i in range(BLOCK_SIZE)]
+        bits = bits if bits <= most else 8
+        fields = [codes[i * bits : (i + 1) * bits] for i in range(HALF)]
         found.append(Cat(Cat(Const(0, 8 - bits), field) for field in fields))
-    return _chosen(found, code)
+    return _chosen(found, formats)
 
 
-def packed(block: Value, code: Value, most: int = 8) -> Value:
+def packed(half: Value, formats: Value, most: int = 8) -> Value:
     """The inverse of `unpacked`; bits above the format's are 0."""
     found = []
     for bits in BITS:
-        bits = min(bits, most)
-        found.append(Cat(block[8 * i + 8 - bits : 8 * i + 8] for i in range(BLOCK_SIZE)))
-    return _chosen(found, code)
+        bits = bits if bits <= most else 8
+        found.append(Cat(half[8 * i + 8 - bits : 8 * i + 8] for i in range(HALF)))
+    return _chosen(found, formats)
+
+
+def half_bytes(code: Value) -> Value:
+    """Bytes of half a packed block, 8 to 16."""
+    return (code + 2) << 1
 
 
 def block_bytes(m: Module, code: Value) -> Value:
@@ -51,6 +66,7 @@ def packed_model(block: bytes, bits: int) -> bytes:
     return pack(np.frombuffer(block, np.int8) >> 8 - bits, fmt).tobytes()
 
 
-def _chosen(found: list[Value], code: Value) -> Value:
-    padding = [found[-1]] * (8 - FIRST_CODE - len(found))
-    return Array([found[0]] * FIRST_CODE + found + padding)[code[:3]]
+def _chosen(found: list[Value], formats: Value) -> Value:
+    """One of them, by a bit for each: two at a time come together in a LUT."""
+    chosen = [(value & chosen.replicate(len(value))) for value, chosen in zip(found, formats, strict=True)]
+    return reduce(or_, chosen)

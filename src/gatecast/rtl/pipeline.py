@@ -1,6 +1,6 @@
 """Registers, delays and shifts that several units are made of."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import fifo
 
 QUEUE = 16
@@ -51,6 +51,17 @@ def delayed(m: Module, value: ValueLike, cycles: int, **options) -> Value:
 def delayed_data(m: Module, value: ValueLike, cycles: int) -> Value:
     """`delayed`, for what needs no reset: nothing looks at it before it has come through."""
     return delayed(m, value, cycles, reset_less=True)
+
+
+def one_of(chosen: Value, parts: Value, width: int) -> Value:
+    """The part of `width` bits whose bit of `chosen` is set; 0 if none is.
+
+    Where selectors are wide, this takes fewer LUTs of four inputs than a choice by number.
+    """
+    found: Value = Const(0, width)
+    for number, bit in enumerate(chosen):
+        found = found | (parts[width * number :][:width] & bit.replicate(width))
+    return found
 
 
 class Ahead:

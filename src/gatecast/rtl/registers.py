@@ -71,14 +71,14 @@ class Register:
 def _unit_registers(number: int, unit: str) -> tuple[Register, ...]:
     word = UNIT_BASE + UNIT_STRIDE * number
     state = (
-        Bits("state", 0, 2, "0 idle, 1 waiting for tokens, 2 running"),
+        Bits("state", 0, 2, "0 idle, 1 waiting for tokens or the epilogue, 2 running"),
         Bits("missing", 8, 5, "Units that it still waits for"),
     )
     return (
         Register(f"{unit}_number", word, "R", "Instruction at work or waiting, within its text"),
         Register(f"{unit}_state", word + 1, "R", "What the unit does", state),
         Register(f"{unit}_busy", word + 2, "R", "Cycles with an instruction running, since start"),
-        Register(f"{unit}_waiting", word + 3, "R", "Cycles waiting for tokens, since start"),
+        Register(f"{unit}_waiting", word + 3, "R", "Cycles waiting for tokens or the epilogue, since start"),
     )
 
 

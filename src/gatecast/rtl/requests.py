@@ -9,17 +9,20 @@ from .pipeline import named
 
 @dataclass(frozen=True)
 class Request:
-    """What `Operands` is asked for: a block, or a vector, with a tag; only where `enabled`."""
+    """What `Operands` is asked for: a block, or a vector, with a tag; only where `enabled`.
+
+    `base` is the address of an item's block 0.
+    """
 
     enabled: ValueLike
     vector: ValueLike
-    address: ValueLike
+    base: ValueLike
     tag: ValueLike = 0
 
-    def payload(self, width: int):
-        """Bits of the payload of `Operands.i`, whose addresses have `width` bits."""
-        address, tag = Signal(width, name="request_address"), Signal(2, name="request_tag")
-        return (address.eq(self.address), tag.eq(self.tag)), Cat(self.vector, address, tag)
+    def parts(self, width: int):
+        """Statements, and what they fill: `vector`, `base` of `width` bits, `tag`."""
+        base, tag = Signal(width, name="request_base"), Signal(2, name="request_tag")
+        return (base.eq(self.base), tag.eq(self.tag)), Cat(self.vector, tag, base)
 
 
 class InTurn:
@@ -30,6 +33,8 @@ class InTurn:
     m : Module
     requests : list of Request
         Those of an item; some may not be enabled.
+    block : Value
+        Number of the item's block.
     width : int
         Bits of an address.
     active : Value
@@ -40,28 +45,35 @@ class InTurn:
     Members
     -------
     request_valid, request, destination_valid : Value
-        What is offered.
+        What is offered; a request stands in registers.
     done : Value
-        The item is dealt with; the next one follows it. A register.
+        The item is dealt with; the next one follows it, its last request may still be offered. A register.
     """
 
-    def __init__(self, m: Module, requests, width, active, request_ready, destination_ready):
+    def __init__(self, m: Module, requests, block, width, active, request_ready, destination_ready):
         asked, told, settled = Signal(len(requests)), Signal(), Signal()
         self.done = Signal(name="item_done")
         left = named(m, Cat(request.enabled for request in requests) & ~asked, "left")
         first = named(m, left & (~left + 1)[: len(left)], "first")
-        self.request_valid = named(m, settled & left.any(), "request_valid")
+        self.request_valid, self.request = Signal(name="request_valid"), Signal(3 + width, name="request")
+        moves = named(m, settled & left.any() & (~self.request_valid | request_ready), "request_moves")
         self.destination_valid = named(m, settled & ~told, "destination_valid")
         ends = named(m, settled & ~left.any() & told & ~self.done, "item_ends")
         m.d.sync += [self.done.eq(ends), settled.eq(active & ~ends & ~self.done)]
         chosen = None
         for number, request in reversed(list(enumerate(requests))):
-            statements, payload = request.payload(width)
+            statements, parts = request.parts(width)
             m.d.comb += statements
-            chosen = payload if chosen is None else Mux(first[number], payload, chosen)
-        self.request = named(m, chosen, "request")
-        with m.If(self.request_valid & request_ready):
-            m.d.sync += asked.eq(asked | first)
+            chosen = parts if chosen is None else Mux(first[number], parts, chosen)
+        chosen = named(m, chosen, "chosen")
+        with m.If(request_ready):
+            m.d.sync += self.request_valid.eq(0)
+        with m.If(moves):
+            m.d.sync += [
+                asked.eq(asked | first),
+                self.request_valid.eq(1),
+                self.request.eq(Cat(chosen[0], (chosen[3:] + block)[:width], chosen[1:3])),
+            ]
         with m.If(self.destination_valid & destination_ready):
             m.d.sync += told.eq(1)
         with m.If(self.done):

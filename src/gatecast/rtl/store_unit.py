@@ -9,7 +9,7 @@ from .external import BEAT, REQUEST, PieceWriter
 from .instructions import as_kind, unit_words
 from .load_unit import FLOAT32_BYTES, FLOAT32_CODE
 from .operands import VECTOR_WORDS, WORD_VALUES
-from .packing import block_bytes, packed
+from .packing import BITS, FIRST_CODE, block_bytes, packed
 from .pipeline import delayed, less_one, named, registered
 from .shared_memory import read_signature
 from .unit_model import run_instruction
@@ -44,33 +44,37 @@ class StoreUnit(wiring.Component):
         connect(m, writer.request, flipped(self.request))
         vector = delayed(m, i.in_format == FLOAT32_CODE, 1)
         size = delayed(m, Mux(i.in_format == FLOAT32_CODE, FLOAT32_BYTES, block_bytes(m, i.in_format)), 1)
-        found, exponent = self._read(m, i)
         places = self._walk(m, i, size)
-        self._run(m, i, vector, places, writer)
-        is_exponent = places.is_exponent
-        pixels, word = places.pixels, Cat(Const(0, 4), places.word)
-        # known while the block is read
-        values, exponents = registered(
-            m, True, pixels.values + places.values + word, pixels.exponents + places.block
-        )
-        m.d.comb += [
-            writer.i.payload.address.eq(Mux(is_exponent, exponents, values)),
-            writer.i.payload.bytes.eq(Mux(is_exponent, 1, Mux(vector, BEAT, size))),
-            writer.i.payload.data.eq(Cat(Mux(is_exponent, exponent.replicate(4), found[:32]), found[32:])),
-        ]
+        loads = Signal()
+        self._piece(m, i, (vector, size), places, loads, writer)
+        self._run(m, vector, places, loads, writer)
         return m
 
-    def _read(self, m, i):
-        """Bytes of what was read last, and its exponent."""
-        found, exponent = Signal(MANTISSAS, reset_less=True), Signal(8, reset_less=True)
+    def _piece(self, m, i, kind, places, loads, writer):
+        """What is written next of what was read last, in a register that takes it where `loads`."""
+        vector, size = kind
+        found, word = Signal(BLOCK_BITS, reset_less=True), Signal(32 * WORD_VALUES, reset_less=True)
+        formats = delayed(m, (1 << (i.in_format - FIRST_CODE)[:3])[: len(BITS)], 1, reset_less=True)
         with m.If(self.read_blocks.answered):
-            m.d.sync += [
-                found.eq(packed(self.read_blocks.data, i.in_format, self.most_bits)),
-                exponent.eq(self.read_blocks.data[MANTISSAS:]),
-            ]
+            m.d.sync += found.eq(self.read_blocks.data)
         with m.If(self.read_words.answered):
-            m.d.sync += found.eq(self.read_words.data)
-        return found, exponent
+            m.d.sync += word.eq(self.read_words.data)
+        second, is_exponent = places.turn[0], places.turn[1]
+        half = named(m, Mux(second, found[8 * BEAT : MANTISSAS], found[: 8 * BEAT]), "half")
+        values = Mux(vector, word, packed(half, formats, self.most_bits))
+        exponent = found[MANTISSAS:].replicate(2)
+        # where the block begins is known while it is read
+        start, exponents = registered(
+            m, True, places.pixels.values + places.values, places.pixels.exponents + places.block
+        )
+        offset = Mux(vector, Cat(Const(0, 4), places.word), Mux(second, size >> 1, 0))
+        piece = writer.i.payload
+        with m.If(loads):
+            m.d.sync += [
+                piece.data.eq(Cat(Mux(is_exponent, exponent, values[:16]), values[16:])),
+                piece.address.eq(Mux(is_exponent, exponents, start + offset)),
+                piece.bytes.eq(Mux(is_exponent, 1, Mux(vector, BEAT, size >> 1))),
+            ]
 
     def _walk(self, m, i, size):
         """Places of the map's blocks on chip and in external memory."""
@@ -99,8 +103,10 @@ class StoreUnit(wiring.Component):
                 m.d.comb += pixels.advance.eq(1)
         return places
 
-    def _run(self, m, i, vector, places, writer):
-        """Read a block or word, write its bytes, write its exponent; then the next."""
+    def _run(self, m, vector, places, loads, writer):
+        """Read a block or word, hand on its pieces; then the next."""
+        with m.If(writer.i.ready):
+            m.d.sync += writer.i.valid.eq(0)
         with m.FSM():
             with m.State("IDLE"), m.If(self.start):
                 m.d.sync += self.done.eq(0)
@@ -114,34 +120,33 @@ class StoreUnit(wiring.Component):
                 with m.If(Mux(vector, self.read_words.ready, self.read_blocks.ready)):
                     m.next = "ANSWER"
             with m.State("ANSWER"), m.If(self.read_words.answered | self.read_blocks.answered):
-                m.next = "WRITE"
-            with m.State("WRITE"):
-                m.d.comb += writer.i.valid.eq(1)
-                with m.If(writer.i.ready & vector):
-                    m.d.sync += places.word.eq(places.word + 1)
-                    m.next = "READ"
-                    with m.If(places.word == VECTOR_WORDS - 1):
+                m.next = "PIECES"
+            with m.State("PIECES"):
+                m.d.comb += loads.eq(~writer.i.valid | writer.i.ready)
+                with m.If(loads):
+                    m.d.sync += [writer.i.valid.eq(1), places.turn.eq(places.turn + 1)]
+                    with m.If(vector):
+                        m.d.sync += [places.turn.eq(0), places.word.eq(places.word + 1)]
+                        m.next = "READ"
+                        with m.If(places.word == VECTOR_WORDS - 1):
+                            m.next = "NEXT"
+                    with m.Elif(places.turn[1]):
+                        m.d.sync += places.turn.eq(0)
                         m.next = "NEXT"
-                with m.Elif(writer.i.ready):
-                    m.next = "EXPONENT"
-            with m.State("EXPONENT"):
-                m.d.comb += [writer.i.valid.eq(1), places.is_exponent.eq(1)]
-                with m.If(writer.i.ready):
-                    m.next = "NEXT"
             with m.State("NEXT"):
                 m.d.comb += places.next_block.eq(1)
                 m.next = "READ"
                 with m.If(places.last):
                     m.next = "DRAIN"
-            with m.State("DRAIN"), m.If(writer.idle):
+            with m.State("DRAIN"), m.If(writer.idle & ~writer.i.valid):
                 m.d.sync += self.done.eq(1)
                 m.next = "IDLE"
 
 
 class _Places:
-    """Where a `StoreUnit` is: block of the pixel, its bytes, word of the vector."""
+    """Where a `StoreUnit` is: block of the pixel, its bytes, word of the vector or piece of the block."""
 
     def __init__(self, pixels: Walker, products: Products):
         self.pixels, self.products = pixels, products
         self.block, self.values, self.word = Signal(16), Signal(24), Signal(range(VECTOR_WORDS))
-        self.next_block, self.last, self.is_exponent = Signal(), Signal(), Signal()
+        self.next_block, self.last, self.turn = Signal(), Signal(), Signal(2)

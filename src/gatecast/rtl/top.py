@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..isa import UNITS, Architecture
 from .block_dot import BLOCK_BITS
 from .bus import RegisterBus
+from .epilogue import Epilogue
 from .external import BEAT, REQUEST, MemoryMaster
 from .fetch import Fetch
 from .instructions import as_kind
@@ -15,11 +16,12 @@ from .load_unit import LoadUnit
 from .matrix_unit import MatrixUnit
 from .operands import VECTOR_WORDS, WORD_VALUES
 from .pipeline import named
+from .reader import Reader
 from .registers import IDENTITY, INTERFACE, Reason
 from .shared_memory import SharedMemory
 from .store_unit import StoreUnit
 from .tokens import Tokens
-from .unit_control import NUMBER_BITS, UnitControl
+from .unit_control import NUMBER_BITS, State, UnitControl
 from .vector_unit import VectorUnit
 from .weights_unit import WeightsUnit
 
@@ -33,6 +35,8 @@ class Core(wiring.Component):
 
     Members
     -------
+    reset : In(1)
+        Forget everything, a cycle later: each part follows a register of its own, which stands near it.
     start, clear : In(1)
         Begin with `text` and `count`; set counters to 0.
     weights, workspace, inputs, outputs : In(32)
@@ -44,13 +48,14 @@ class Core(wiring.Component):
     <unit>_... : Out
         What registers and trace show of each unit.
     product, read, write, kept, operand : Out(1)
-        The lanes take a block, external memory takes a read, a write, memory on chip a write; the vector unit
+        The lanes take a block, external memory takes a read, a write, memory on chip a write; the epilogue
         asks for an operand.
     """
 
     def __init__(self, architecture: Architecture, design: LaneDesign):
         self.architecture, self.design = architecture, design
         members = {
+            "reset": In(1),
             "start": In(1),
             "text": In(32),
             "count": In(NUMBER_BITS),
@@ -73,36 +78,41 @@ class Core(wiring.Component):
         """Make the circuit."""
         m = Module()
         sizes = self.architecture
-        m.submodules.blocks = blocks = SharedMemory(
+        blocks = SharedMemory(
             BLOCK_BITS,
             sizes.activation_blocks,
-            ("epilogue", "vector", "store", "steps"),
-            ("load", "matrix", "vector"),
+            ("epilogue", "store", "steps"),
+            ("epilogue", "load"),  # the epilogue's writes cannot wait
         )
-        m.submodules.words = words = SharedMemory(
+        words = SharedMemory(
             32 * WORD_VALUES,
             sizes.vectors * VECTOR_WORDS,
-            ("epilogue", "vector", "store", "partials"),
-            ("load", "constants", "matrix", "vector"),
+            ("epilogue", "store", "partials"),
+            ("epilogue", "reader"),
         )
+        for name, part in (("blocks", blocks), ("words", words)):
+            self._add(m, name, part)
         place = (blocks.address_bits, words.address_bits)
         matrix = MatrixUnit(sizes, *place, self.design)
         written = matrix.array.written.shape()
         units = {
-            "load": LoadUnit(*place, sizes.max_activation_bits),
-            "weights": WeightsUnit(
-                written, sizes.lanes, sizes.weight_panels, place[1], sizes.max_weight_bits
-            ),
+            "load": LoadUnit(*place),
+            "weights": WeightsUnit(written, sizes.lanes, sizes.weight_panels, place[1]),
             "matrix": matrix,
-            "vector": VectorUnit(sizes.vector_values, *place),
+            "vector": VectorUnit(*place),
             "store": StoreUnit(*place, sizes.max_activation_bits),
         }
         for name, unit in units.items():
-            m.submodules[name] = unit
-        _connect_memories(m, units, blocks, words)
+            self._add(m, name, unit)
+        epilogue = self._add(m, "epilogue", Epilogue(sizes.epilogue_values, *place))
+        connect(m, matrix.epilogue, epilogue.matrix)
+        connect(m, matrix.sums, epilogue.sums)
+        connect(m, units["vector"].epilogue, epilogue.vector)
+        _connect_memories(m, units, epilogue, blocks, words)
         m.d.comb += matrix.written.eq(units["weights"].written)
         master, fetch = self._memory(m, units)
         controls = self._control(m, units, fetch)
+        self._share_epilogue(m, epilogue, *(controls[UNITS.index(name)] for name in ("matrix", "vector")))
         self._sections(m, units)
         idle = Cat(control.idle for control in controls).all()
         m.d.comb += [
@@ -113,21 +123,33 @@ class Core(wiring.Component):
             self.kept.eq(blocks.written | words.written),
             self.read.eq(self.request.valid & self.request.ready & ~self.request.payload.write),
             self.write.eq(self.request.valid & self.request.ready & self.request.payload.write),
-            self.operand.eq(blocks.read_vector.valid | words.read_vector.valid),
+            self.operand.eq(blocks.read_epilogue.valid | words.read_epilogue.valid),
         ]
         return m
 
+    def _add(self, m, name, part):
+        """Make a part a submodule, with its reset."""
+        reset = Signal(name=f"{name}_reset", attrs={"keep": 1})
+        m.d.sync += reset.eq(self.reset)
+        m.submodules[name] = ResetInserter(reset)(part)
+        return part
+
     def _memory(self, m, units):
-        users = ("fetch", "load", "store", "weights")
-        m.submodules.master = master = MemoryMaster(users, writers=("store",))
-        m.submodules.fetch = fetch = Fetch(self.architecture)
-        for user in users:
-            unit = fetch if user == "fetch" else units[user]
-            connect(m, unit.request, getattr(master, f"{user}_request"))
-            if user == "store":
-                m.d.comb += getattr(master, f"{user}_response").ready.eq(1)
-            else:
-                connect(m, unit.response, getattr(master, f"{user}_response"))
+        sizes = self.architecture
+        users = {name: units[name].tag.size for name in ("load", "weights")}
+        reader = Reader(users, max(sizes.max_activation_bits, sizes.max_weight_bits))
+        master = MemoryMaster(("fetch", "store", "reader"), writers=("store",))
+        fetch = Fetch(sizes)
+        for name, part in (("master", master), ("fetch", fetch), ("reader", reader)):
+            self._add(m, name, part)
+        for name, user in (("fetch", fetch), ("reader", reader), ("store", units["store"])):
+            connect(m, user.request, getattr(master, f"{name}_request"))
+        for name, user in (("fetch", fetch), ("reader", reader)):
+            connect(m, user.response, getattr(master, f"{name}_response"))
+        m.d.comb += master.store_response.ready.eq(1)
+        for name in ("load", "weights"):
+            connect(m, units[name].ask, getattr(reader, f"{name}_ask"))
+            connect(m, getattr(reader, f"{name}_found"), units[name].found)
         connect(m, master.request, flipped(self.request))
         connect(m, master.response, flipped(self.response))
         m.d.comb += [
@@ -145,11 +167,10 @@ class Core(wiring.Component):
             m.d.sync += unit.section.eq(sections[section[:2]])
 
     def _control(self, m, units, fetch):
-        m.submodules.tokens = tokens = Tokens()
+        tokens = self._add(m, "tokens", Tokens())
         controls = []
         for number, (name, unit) in enumerate(units.items()):
-            control = UnitControl(name)
-            m.submodules[f"{name}_control"] = control
+            control = self._add(m, f"{name}_control", UnitControl(name))
             connect(m, getattr(fetch, name), control.i)
             m.d.comb += [
                 tokens.wait[number].eq(control.wait),
@@ -167,27 +188,40 @@ class Core(wiring.Component):
             controls.append(control)
         return controls
 
+    def _share_epilogue(self, m, epilogue, matrix, vector):
+        """A pool or map begins while no convolution is at work, which goes before it.
 
-def _connect_memories(m, units, blocks, words):
-    matrix, vector, load, store = (units[name] for name in ("matrix", "vector", "load", "store"))
+        A convolution begins beside one: its sums wait.
+        """
+        m.d.comb += [
+            vector.free.eq(~matrix.take & (matrix.state != State.RUNNING)),
+            epilogue.vector_runs.eq(vector.state == State.RUNNING),
+        ]
+
+
+def _connect_memories(m, units, epilogue, blocks, words):
+    matrix, load, store = (units[name] for name in ("matrix", "load", "store"))
     for user, port in (
-        (matrix.read_blocks, blocks.read_epilogue),
-        (vector.read_blocks, blocks.read_vector),
+        (epilogue.read_blocks, blocks.read_epilogue),
         (store.read_blocks, blocks.read_store),
         (matrix.read_steps, blocks.read_steps),
         (load.write_blocks, blocks.write_load),
-        (matrix.write_blocks, blocks.write_matrix),
-        (vector.write_blocks, blocks.write_vector),
-        (matrix.read_words, words.read_epilogue),
-        (vector.read_words, words.read_vector),
+        (epilogue.write_blocks, blocks.write_epilogue),
+        (epilogue.read_words, words.read_epilogue),
         (store.read_words, words.read_store),
         (matrix.read_partials, words.read_partials),
-        (load.write_words, words.write_load),
-        (units["weights"].write_words, words.write_constants),
-        (matrix.write_words, words.write_matrix),
-        (vector.write_words, words.write_vector),
+        (epilogue.write_words, words.write_epilogue),
     ):
         connect(m, user, port)
+    # the reader finds what is for one of them at a time
+    constants, port = units["weights"].write_words, words.write_reader
+    m.d.comb += [
+        port.valid.eq(load.write_words.valid | constants.valid),
+        port.address.eq(Mux(constants.valid, constants.address, load.write_words.address)),
+        port.data.eq(constants.data),
+        load.write_words.ready.eq(port.ready),
+        constants.ready.eq(port.ready),
+    ]
 
 
 class Npu(wiring.Component):
@@ -233,7 +267,7 @@ class Npu(wiring.Component):
         m = Module()
         m.submodules.bus = bus = RegisterBus()
         reset = Signal()
-        m.submodules.core = ResetInserter(reset)(self.core)
+        m.submodules.core = self.core
         core, request = self.core, self.core.request
         for name in ("cyc", "stb", "we", "adr", "dat_w"):
             m.d.comb += getattr(bus, name).eq(getattr(self, f"bus_{name}"))
@@ -265,6 +299,7 @@ class Npu(wiring.Component):
         retired = Cat(getattr(core, f"{unit}_retired") for unit in UNITS)
         m.d.comb += [
             reset.eq(bus.w_control[1]),
+            core.reset.eq(reset),
             core.start.eq(bus.w_control[0] & ~busy),
             self.progress.eq(Cat(*(getattr(core, name) for name in _EVENTS), retired).any()),
         ]

@@ -37,6 +37,8 @@ class UnitControl(wiring.Component):
         `unit_beats` of each instruction.
     wait, granted, take, signal
         The unit's lines of `Tokens`.
+    free : In(1)
+        The engine may begin; until then an instruction waits, but not `sync`, whatever tokens are there.
     clear : In(1)
         Set the counters to 0.
     instruction, start, done
@@ -57,6 +59,7 @@ class UnitControl(wiring.Component):
                 "i": In(stream.Signature(32 * BEAT_WORDS)),
                 "wait": Out(COUNT),
                 "granted": In(1),
+                "free": In(1, init=1),
                 "take": Out(1),
                 "signal": Out(COUNT),
                 "clear": In(1),
@@ -101,9 +104,9 @@ class UnitControl(wiring.Component):
                 m.d.comb += [
                     self.state.eq(State.WAITING),
                     self.wait.eq(instruction.wait),
-                    self.take.eq(self.granted),
+                    self.take.eq(self.granted & (self.free | is_sync)),
                 ]
-                with m.If(self.granted):
+                with m.If(self.take):
                     m.next = "START"
             with m.State("START"):
                 m.d.comb += [self.state.eq(State.RUNNING), self.start.eq(~is_sync)]

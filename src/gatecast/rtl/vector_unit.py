@@ -2,19 +2,16 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
 from ..isa import Activation, MapOperation, PoolOperation
 from ..numerics import BLOCK_SIZE
-from .block_dot import BLOCK_BITS
-from .block_writer import BlockWriter
+from .epilogue import address_bits, epilogue_signature
 from .instructions import BY_NAME, as_kind, unit_words
-from .operands import WORD_VALUES, Operands
 from .pipeline import delayed, less_one, named
 from .requests import InTurn, Request
-from .shared_memory import read_signature, write_signature
 from .unit_model import run_instruction
-from .values import Operation, Plan, Values
+from .values import After, Operation, Plan
 from .walker import Products, Walk, Walker
 
 FLOAT32_CODE = 1
@@ -22,12 +19,10 @@ _FIRST, _LAST = 1, 2
 
 
 class VectorUnit(wiring.Component):
-    """Runs one instruction after another; each ends when all it makes is written.
+    """Runs one instruction after another, all of it by the epilogue; each ends when all is written.
 
     Parameters
     ----------
-    values : int
-        Values a cycle: 1, 2 or 4.
     block_bits, word_bits : int
         Address bits of activation memory (blocks) and vector memory (words of four values).
 
@@ -36,82 +31,62 @@ class VectorUnit(wiring.Component):
     instruction : In
         Words of the instruction, steady from `start` to `done`.
     start : In(1), done : Out(1)
-        Done is high while nothing runs.
-    read_blocks, read_words, write_blocks, write_words
-        Ports of the memories.
+        Done is high while nothing runs. The epilogue is granted from a few cycles after the start.
+    epilogue : Out(epilogue_signature)
     """
 
     opcodes = ("pool", "map")
     model = staticmethod(run_instruction)
 
-    def __init__(self, values: int, block_bits: int, word_bits: int):
-        self.values, self.block_bits, self.word_bits = values, block_bits, word_bits
+    def __init__(self, block_bits: int, word_bits: int):
+        self.address_bits = address_bits(block_bits, word_bits)
         super().__init__(
             {
                 "instruction": In(32 * unit_words("vector")),
                 "start": In(1),
                 "done": Out(1, init=1),
-                "read_blocks": Out(read_signature(block_bits, BLOCK_BITS)),
-                "read_words": Out(read_signature(word_bits, 32 * WORD_VALUES)),
-                "write_blocks": Out(write_signature(block_bits, BLOCK_BITS)),
-                "write_words": Out(write_signature(word_bits, 32 * WORD_VALUES)),
+                "epilogue": Out(epilogue_signature(block_bits, word_bits)),
             }
         )
 
     def elaborate(self, platform):
         """Make the circuit."""
-        m = Module()
-        place = (self.block_bits, self.word_bits)
-        m.submodules.operands = operands = Operands(self.values, *place)
-        m.submodules.values = values = Values(self.values, sums=False)
-        m.submodules.writer = writer = BlockWriter(self.values, *place)
-        for inner, outer in (
-            (operands.blocks, self.read_blocks),
-            (operands.words, self.read_words),
-            (writer.blocks, self.write_blocks),
-            (writer.words, self.write_words),
-        ):
-            connect(m, inner, flipped(outer))
-        connect(m, operands.o, values.operands)
-        m.d.comb += [
-            values.free.eq(writer.free),
-            writer.taken.eq(values.taken),
-            writer.i_valid.eq(values.o_valid),
-            writer.i_values.eq(values.o_values),
-        ]
+        m, epilogue = Module(), self.epilogue
         is_pool = delayed(m, self.instruction[:8] == BY_NAME["pool"].opcode, 1)
         pool, map_ = as_kind(self.instruction, "pool"), as_kind(self.instruction, "map")
-        m.d.comb += values.plan.eq(Mux(is_pool, _pool_plan(m, pool), _map_plan(m, map_)))
         out_format = Mux(is_pool, pool.out_format, map_.out_format)
-        m.d.comb += writer.bits.eq(out_format + 2)
-        self._walk(m, is_pool, pool, map_, operands, writer)
+        m.d.comb += [
+            epilogue.plan.eq(Mux(is_pool, _pool_plan(m, pool), _map_plan(m, map_))),
+            epilogue.plan.high.eq(map_.high),  # which no pool looks at
+            epilogue.bits.eq(out_format + 2),
+            epilogue.vector.eq(out_format == FLOAT32_CODE),
+        ]
+        self._walk(m, is_pool, pool, map_)
         return m
 
-    def _walk(self, m, is_pool, pool, map_, operands, writer):
+    def _walk(self, m, is_pool, pool, map_):
         """Go over the results; ask for the operands of each block, and tell where it goes."""
-        width = operands.address_bits
+        width, request, destination = self.address_bits, self.epilogue.request, self.epilogue.destination
         m.submodules.pixels = pixels = Walker({"out": width, "a": width, "b": width, "y": 17, "x": 17})
         m.submodules.products = products = Products(("y", "x", "row", "pixel"), width)
         self._tracks(m, is_pool, pool, map_, pixels, products)
         block, blocks = Signal(16), Mux(is_pool, pool.out_blocks, map_.out_blocks)
         last_block = delayed(m, block == less_one(m, blocks), 1)
-        place = writer.destination.payload
         m.d.comb += [
-            place.vector.eq(Mux(is_pool, pool.out_format, map_.out_format) == FLOAT32_CODE),
-            place.address.eq(pixels.out + block),
-            place.channels.eq(Mux(last_block & ~is_pool, map_.last_channels, BLOCK_SIZE)),
+            destination.payload.address.eq(pixels.out + block),
+            destination.payload.channels.eq(Mux(last_block & ~is_pool, map_.last_channels, BLOCK_SIZE)),
         ]
         walk = Walk(pixels, products, block, last_block)
         mapping, pooling = named(m, walk.run & ~is_pool, "mapping"), named(m, walk.run & is_pool, "pooling")
-        ready = (operands.i.ready, writer.destination.ready)
-        items = InTurn(m, _map_requests(map_, pixels, block), width, mapping, *ready)
+        ready = (request.ready, destination.ready)
+        items = InTurn(m, _map_requests(map_, pixels), block, width, mapping, *ready)
         taps = Taps(m, pool, pixels, block, width, pooling, ready)
         m.d.comb += [
-            operands.i.valid.eq(Mux(is_pool, taps.request_valid, items.request_valid)),
-            operands.i.payload.eq(Mux(is_pool, taps.request, items.request)),
-            writer.destination.valid.eq(Mux(is_pool, taps.destination_valid, items.destination_valid)),
+            request.valid.eq(Mux(is_pool, taps.request_valid, items.request_valid)),
+            request.payload.eq(Mux(is_pool, taps.request, items.request)),
+            destination.valid.eq(Mux(is_pool, taps.destination_valid, items.destination_valid)),
         ]
-        self._run(m, walk, named(m, items.done | taps.done, "next_block"), writer.idle)
+        self._run(m, walk, named(m, items.done | taps.done, "next_block"))
 
     def _tracks(self, m, is_pool, pool, map_, pixels, products):
         """What the walk over the results follows: places of results and operands, a pool's window."""
@@ -141,7 +116,7 @@ class VectorUnit(wiring.Component):
             *pixels.set_track("x", pool.in_x, 0, pool.stride_x),
         ]
 
-    def _run(self, m, walk, next_block, written):
+    def _run(self, m, walk, next_block):
         """One block after another; done when the last one is written."""
         with m.FSM():
             with m.State("IDLE"), m.If(self.start):
@@ -162,7 +137,7 @@ class VectorUnit(wiring.Component):
                         m.d.comb += walk.pixels.advance.eq(1)
                         with m.If(walk.pixels.last):
                             m.next = "DRAIN"
-            with m.State("DRAIN"), m.If(written):
+            with m.State("DRAIN"), m.If(self.epilogue.idle):
                 m.d.sync += self.done.eq(1)
                 m.next = "IDLE"
 
@@ -180,13 +155,13 @@ class VectorUnit(wiring.Component):
         return new_row, new_column
 
 
-def _map_requests(map_, pixels, block):
+def _map_requests(map_, pixels):
     two = map_.operation != MapOperation.COPY
     return [
-        Request(1, map_.a_format == FLOAT32_CODE, pixels.a + block, Mux(two, _FIRST, _FIRST | _LAST)),
-        Request(two, map_.b_format == FLOAT32_CODE, pixels.b + block, _LAST),
-        Request(map_.has_scale, 1, map_.scale + block),
-        Request(map_.has_scale, 1, map_.shift + block),
+        Request(1, map_.a_format == FLOAT32_CODE, pixels.a, Mux(two, _FIRST, _FIRST | _LAST)),
+        Request(two, map_.b_format == FLOAT32_CODE, pixels.b, _LAST),
+        Request(map_.has_scale, 1, map_.scale),
+        Request(map_.has_scale, 1, map_.shift),
     ]
 
 
@@ -195,13 +170,13 @@ class Taps:
 
     def __init__(self, m, pool, pixels, block, width, active, ready):
         request_ready, destination_ready = ready
-        m.submodules.taps = taps = Walker({"offset": width, "y": 17, "x": 17})
+        m.submodules.taps = taps = Walker({"address": width, "y": 17, "x": 17})
         begun, asked, told = Signal(), Signal(), Signal()
-        y, x = named(m, (pixels.y + taps.y)[:17], "tap_y"), named(m, (pixels.x + taps.x)[:17], "tap_x")
+        y, x = taps.y, taps.x
         inside = named(m, (y < pool.in_rows) & (x < pool.in_columns), "inside")
         last_row = taps.last_row | (y + 1 == pool.in_rows)
         last = named(m, last_row & (taps.last_column | (x + 1 == pool.in_columns)), "last_inside")
-        address = (pixels.a + taps.offset + block)[:width]
+        address = (taps.address + block)[:width]
         # a stage of its own: what is offered stands in registers
         valid, payload, first = Signal(), Signal(1 + width + 2), Signal()
         room = named(m, ~valid | request_ready, "room")
@@ -209,9 +184,9 @@ class Taps:
         m.d.comb += [
             taps.rows.eq(pool.kernel_rows),
             taps.columns.eq(pool.kernel_columns),
-            *taps.set_track("offset", 0, pool.in_row, pool.in_pixel),
-            *taps.set_track("y", 0, 1, 0),
-            *taps.set_track("x", 0, 0, 1),
+            *taps.set_track("address", pixels.a, pool.in_row, pool.in_pixel),
+            *taps.set_track("y", pixels.y, 1, 0),
+            *taps.set_track("x", pixels.x, 0, 1),
             taps.restart.eq(active & ~begun),
             taps.advance.eq(step),
         ]
@@ -256,7 +231,7 @@ def _map_plan(m, map_):
         plan.plus.eq(activation >= Activation.HARD_SIGMOID),
         plan.again.eq((activation == Activation.LEAKY_RELU) | (activation == Activation.HARD_SWISH)),
         plan.larger.eq(activation == Activation.LEAKY_RELU),
-        plan.after.eq(Mux(activation <= Activation.CLIP, activation, 0)),
+        plan.after.eq(Mux(activation <= Activation.CLIP, activation[:2], After.NOTHING)),
         plan.low.eq(map_.low),
         plan.high.eq(map_.high),
     ]

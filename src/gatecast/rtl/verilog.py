@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 
 from ..isa import Architecture
 from ..isa import architecture as named_architecture
-from .lane import Lane, LaneDesign
+from .lane import LaneDesign, LanePair
 from .limits import check_limits
 from .top import Npu
 
@@ -15,17 +15,16 @@ _ZEROS = re.compile(r"^  initial begin\n(?: +\S+ ?\[\d+\] = \d+'h0+;\n)+  end\n"
 """Memories set to 0, word by word: nothing reads what was not written, and tools take long over it."""
 
 
-def write_verilog(architecture: Architecture | str, multipliers: int = 32, cells: bool = False) -> str:
+def write_verilog(architecture: Architecture | str, cells: bool = False) -> str:
     """Verilog text, one file; the top module is `npu`.
 
     Parameters
     ----------
     architecture : Architecture or str
         Sizes, or the name of an Architecture.
-    multipliers : int
-        Products of a lane made by multipliers; the rest are made in carry cells.
     cells : bool
-        Whether those are cells of an ECP5 (CCU2C).
+        Whether two lanes share the multipliers of an ECP5 (MULT18X18D, CCU2C), or each has its own, made of
+        plain operators.
 
     Raises
     ------
@@ -36,8 +35,8 @@ def write_verilog(architecture: Architecture | str, multipliers: int = 32, cells
     """
     sizes = named_architecture(architecture) if isinstance(architecture, str) else architecture
     check_limits(sizes)
-    design = LaneDesign(sizes.adder_latency, sizes.max_interleave, multipliers, cells, "npu_lane")
-    return component_verilog(Npu(sizes, design), "npu") + component_verilog(Lane(design), design.module)
+    design = LaneDesign(sizes.adder_latency, sizes.max_interleave, cells, "npu_lane_pair")
+    return component_verilog(Npu(sizes, design), "npu") + component_verilog(LanePair(design), design.module)
 
 
 def component_verilog(component: wiring.Component, name: str) -> str:
