@@ -49,7 +49,7 @@ seeds: $(VENV)/installed-test ## Run the document that the service came from; ne
 rtl-resnet20: $(VENV)/installed-test ## ResNet-20 on the simulated NPU, against the reference device; needs Verilator
 	$(BIN)/python benchmarks/rtl_resnet20.py
 
-place: $(VENV)/installed-test ## Place and route the NPU for an ECP5-85F; half an hour
+place: $(VENV)/installed-test ## Place and route the NPU for an ECP5-85F; a quarter of an hour
 	$(BIN)/python benchmarks/place.py
 
 # Leak checks off: Python itself keeps memory. The ordinary extension is put back, whatever the tests say.
