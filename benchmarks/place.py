@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,9 +61,6 @@ The zones of a pair of lanes lie side by side; the first half of its multipliers
 
 FAR = 2000
 """Registers of one reset that are too many for it to be near all of them."""
-
-MEMORIES = 15
-"""Block RAMs whose address comes from one register."""
 
 MULTIPLIERS = 16
 """Multipliers of a zone."""
@@ -119,7 +116,6 @@ def prepare(netlist: Path, lanes: int) -> None:
     open_ends(design)
     tie_high(design)
     copy_resets(design)
-    copy_addresses(design)
     if lanes == len(ZONES):
         floorplan(design)
     netlist.write_text(json.dumps(design))
@@ -218,23 +214,6 @@ def copy_resets(design: dict) -> None:
                 if part not in copies:
                     copies[part] = _copied(cells, drivers, net, part)
                 cells[name]["connections"][pin] = [copies[part]]
-
-
-def copy_addresses(design: dict) -> None:
-    """Give every MEMORIES block RAMs of a large memory address registers of their own."""
-    cells = design["modules"]["pins"]["cells"]
-    drivers = {bit: (name, pin) for name, pin, bit in _pins(cells, "output")}
-    users = defaultdict(list)
-    for name, pin, bit in _pins(cells, "input"):
-        if cells[name]["type"] == "DP16KD" and pin.startswith("AD") and bit in drivers:
-            users[bit].append((name, pin))
-    for net, pins in users.items():
-        if cells[drivers[net][0]]["type"] == "TRELLIS_FF":
-            pins.sort(key=lambda user: _in_order(user[0]))
-            for first in range(MEMORIES, len(pins), MEMORIES):
-                copy = _copied(cells, drivers, net, f"copy{first}")
-                for name, pin in pins[first : first + MEMORIES]:
-                    cells[name]["connections"][pin] = [copy]
 
 
 def _pins(cells: dict, direction: str) -> Iterator[tuple[str, str, int]]:
