@@ -32,8 +32,8 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_sources(engine PRIVATE
-    ${here}/device/kernels_avx2.cc ${here}/device/kernels_avx512amx.cc ${here}/device/kernels_avx512vnni.cc ${here}/host/pictures_avx2.cc
-    ${here}/numerics/blocks_avx2.cc)
+    ${here}/device/kernels_avx2.cc ${here}/device/kernels_avx512amx.cc ${here}/device/kernels_avx512vnni.cc
+    ${here}/host/pictures_avx2.cc ${here}/numerics/blocks_avx2.cc)
   set_source_files_properties(
     ${here}/device/kernels_avx2.cc ${here}/host/pictures_avx2.cc ${here}/numerics/blocks_avx2.cc
     PROPERTIES COMPILE_OPTIONS "${kernel_flags};-mavx2")

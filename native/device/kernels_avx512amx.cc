@@ -8,12 +8,14 @@
 #include <stddef.h>
 
 #include "avx512.h"
+#include "tile_settings.h"
 #include "tiling.h"
 
 namespace {
 
 constexpr int kLine = 64, kPanelTiles = 2 * 16 * kLine;  // bytes: a panel in bfloat16, even lanes, then odd ones
 constexpr int kSumFloats = 2 * kTileRows * 16;           // sums of a tile: of even lanes, then of odd ones
+constexpr int kTiles = 7;                                // registers: four of products, three of factors
 constexpr int kMostSteps = 6;                            // whose panels, widened, stay in the first-level cache
 constexpr int kEndedTogether = 2;                        // tiles, whose sums stay there
 constexpr int kFewTiles = 9;                             // fewer fetch five lines at a step, else two: a panel has 18
@@ -348,17 +350,6 @@ void convolve_block(const TilePart& p, int out_block) {
   }
 }
 
-void configure() {
-  struct alignas(64) {
-    uint8_t palette, start, reserved[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-  } tiles{};
-  tiles.palette = 1;
-  for (int n = 0; n < 7; ++n) tiles.bytes[n] = kLine, tiles.rows[n] = 16;
-  _tile_loadconfig(&tiles);
-}
-
 void convolve_tiles(const Convolve& c, const Tiling& t, int first_out, int last_out, int first_tile, int last_tile,
                     uint8_t* scratch) {
   const TilePart p(c, t, first_tile, last_tile, scratch);
@@ -367,7 +358,8 @@ void convolve_tiles(const Convolve& c, const Tiling& t, int first_out, int last_
   const int begin = first_block(c, first_out), end = first_block(c, last_out - 1) + c.in_blocks;
   for (int n = 0; n < t.phase_count; ++n)
     spread_phase(c, t, t.phases[n], p.base, rows, begin, end, p.map + int64_t(n) * t.blocks * t.plane_bytes);
-  configure();
+  const TileSettings settings(kTiles);
+  _tile_loadconfig(&settings);
   p.work.few = last_tile - first_tile < kFewTiles;
   for (int out_block = first_out; out_block < last_out; ++out_block) convolve_block(p, out_block);
   _tile_release();

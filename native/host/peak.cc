@@ -12,6 +12,7 @@
 #endif
 
 #include "../device/memory.h"
+#include "../device/tile_settings.h"
 
 namespace gatecast {
 namespace {
@@ -53,14 +54,8 @@ __attribute__((target("avx512f,avx512vnni"))) void multiply_avx512vnni(int) {
 
 // Four products of tiles, so that none waits for its own last result. This processor has them: the caller looks.
 void multiply_avx512amx(int) {
-  struct alignas(64) {
-    uint8_t palette, start, reserved[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-  } tiles{};
-  tiles.palette = 1;
-  for (int n = 0; n < 6; ++n) tiles.bytes[n] = 64, tiles.rows[n] = 16;
-  asm volatile("ldtilecfg %0\n tilezero %%tmm4\n tilezero %%tmm5" ::"m"(tiles));
+  const TileSettings settings(6);
+  asm volatile("ldtilecfg %0\n tilezero %%tmm4\n tilezero %%tmm5" ::"m"(settings));
   for (int64_t i = 0; i < kLoops / 8; ++i)
     asm volatile(
         "tdpbf16ps %tmm5, %tmm4, %tmm0\n tdpbf16ps %tmm5, %tmm4, %tmm1\n"
