@@ -276,10 +276,17 @@ MAKERS = {"convolve": convolve, "pool": pool, "map": map_values, "copies": copie
 
 def random_program(kind, seed):
     """A verified Program of about one instruction of this kind, and a section `inputs` for it."""
+    return verified_program(Builder, MAKERS[kind], seed)
+
+
+def verified_program(builder, make, seed):
+    """The first Program of a seed that keeps the rules, and a section `inputs` for it.
+
+    `builder` takes a generator of random numbers; `make` builds, and returns the results' view and shape.
+    """
     for attempt in itertools.count():
-        b = Builder(np.random.default_rng([seed, attempt]))
-        view, shape = MAKERS[kind](b)
-        program = b.program(view, shape)
+        b = builder(np.random.default_rng([seed, attempt]))
+        program = b.program(*make(b))
         try:
             verify(program)
         except ProgramError as error:

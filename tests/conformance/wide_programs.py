@@ -4,15 +4,12 @@ Its window has random strides, dilations and zeros around it, its map may go on 
 tap reaches, and its rows of outputs are as wide as tiles at times, so that tiles begin anew in each row.
 """
 
-import itertools
 from dataclasses import replace
+from functools import partial
 
-import numpy as np
+from gatecast.isa import Program, architecture
 
-from gatecast.errors import ProgramError
-from gatecast.isa import Program, architecture, pack_inputs, verify
-
-from .random_programs import MAY_HAPPEN, Builder, convolution
+from .random_programs import Builder, convolution, verified_program
 
 SIZES = replace(architecture("software"), weight_panels=700)
 
@@ -35,17 +32,11 @@ def wide(b):
     return fields, b.pick(0, 0, 0, 1, 2), b.number(1, 3), (*shape, b.number(1, 4))
 
 
+def wide_convolution(b):
+    """The convolution, in a Program; returns the view and shape of its results."""
+    return convolution(b, *wide(b), resume=b.chance(0.2))
+
+
 def wide_program(seed) -> tuple[Program, bytes]:
     """A verified Program, and a section `inputs` for it."""
-    for attempt in itertools.count():
-        b = Builder(np.random.default_rng([seed, attempt]), SIZES)
-        fields, group, in_blocks, shape = wide(b)
-        view, shape = convolution(b, fields, group, in_blocks, shape, resume=b.chance(0.2))
-        program = b.program(view, shape)
-        try:
-            verify(program)
-        except ProgramError as error:
-            if not any(text in str(error) for text in MAY_HAPPEN):
-                raise
-            continue
-        return program, pack_inputs(program, b.tensors)
+    return verified_program(partial(Builder, sizes=SIZES), wide_convolution, seed)
