@@ -12,6 +12,7 @@ Takes a quarter of an hour for ecp5, more on a busy machine.
 
 import argparse
 import contextlib
+import itertools
 import json
 import re
 import subprocess
@@ -58,6 +59,9 @@ ZONES = (
 
 The zones of a pair of lanes lie side by side; the first half of its multipliers is in the first one.
 """
+
+WAYS = ("input", "output")
+"""Directions of a cell's pins."""
 
 FAR = 2000
 """Registers of one reset that are too many for it to be near all of them."""
@@ -167,9 +171,7 @@ def tie_high(design: dict) -> None:
     """
     for module in design["modules"].values():
         cells = module["cells"]
-        numbers = [bit for cell in cells.values() for bits in cell["connections"].values() for bit in bits]
-        free = max((bit for bit in numbers if isinstance(bit, int)), default=0) + 1
-        firsts = {}
+        nets, firsts = _new_nets(cells), {}
         for name, cell in cells.items():
             if cell["type"] != "CCU2C":
                 continue
@@ -182,9 +184,9 @@ def tie_high(design: dict) -> None:
                         table = "".join(table[number & ~(1 << place)] for number in range(16))
                 parameters[f"INIT{half}"] = table[::-1]
             if pins["CIN"] in (["0"], ["1"]):
-                firsts[f"{name}_first"] = _constant_carry(cell, pins["CIN"][0], free)
-                pins["CIN"] = [free]
-                free += 1
+                net = next(nets)
+                firsts[f"{name}_first"] = _constant_carry(cell, pins["CIN"][0], net)
+                pins["CIN"] = [net]
         cells.update(firsts)
 
 
@@ -206,13 +208,14 @@ def copy_resets(design: dict) -> None:
         for name, pin, bit in _pins(cells, "input")
         if pin == "LSR" and cells[name]["type"] == "TRELLIS_FF"
     )
+    nets = _new_nets(cells)
     for net in [bit for bit, users in reset.items() if users > FAR and bit in drivers]:
         copies = {"": net}
         for name, pin, bit in list(_pins(cells, "input")):
             if bit == net:
                 part = re.match(r"npu\.core\.\w+(\.array\.pair\d+)?|", name)[0]
                 if part not in copies:
-                    copies[part] = _copied(cells, drivers, net, part)
+                    copies[part] = _copied(cells, drivers, net, part, nets)
                 cells[name]["connections"][pin] = [copies[part]]
 
 
@@ -224,19 +227,24 @@ def _pins(cells: dict, direction: str) -> Iterator[tuple[str, str, int]]:
                 yield from ((name, pin, bit) for bit in bits if isinstance(bit, int))
 
 
-def _copied(cells: dict, drivers: dict, net: int, part: str) -> int:
+def _new_nets(cells: dict) -> Iterator[int]:
+    """Numbers that no net of a module has yet."""
+    return itertools.count(1 + max((bit for way in WAYS for _, _, bit in _pins(cells, way)), default=0))
+
+
+def _copied(cells: dict, drivers: dict, net: int, part: str, nets: Iterator[int]) -> int:
     """Net of a copy of what drives a net, and of the registers before it."""
     name, output = drivers[net]
     cell = cells[name]
-    free = max(bit for way in ("input", "output") for _, _, bit in _pins(cells, way)) + 1
-    pins = {**cell["connections"], output: [free]}
+    copy = next(nets)
+    pins = {**cell["connections"], output: [copy]}
     cells[f"{part}.{name}"] = {**cell, "connections": pins, "attributes": {}}
     if cell["type"] != "TRELLIS_FF":
         for pin, bits in cell["connections"].items():
             driver = drivers.get(bits[0]) if pin != output and bits else None
             if driver and cells[driver[0]]["type"] == "TRELLIS_FF":
-                pins[pin] = [_copied(cells, drivers, bits[0], part)]
-    return free
+                pins[pin] = [_copied(cells, drivers, bits[0], part, nets)]
+    return copy
 
 
 def floorplan(design: dict) -> None:
