@@ -2,6 +2,7 @@
 find_package(Threads REQUIRED)
 set(here ${CMAKE_CURRENT_LIST_DIR})
 add_library(engine STATIC
+  ${here}/device/kept_maps.cc
   ${here}/device/kernels_portable.cc
   ${here}/device/panels.cc
   ${here}/device/processor.cc

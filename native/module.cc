@@ -71,6 +71,7 @@ class LoadedProgram {
   uintptr_t packed_address() const { return reinterpret_cast<uintptr_t>(program_->packed()->bytes.data()); }
   size_t packed_bytes() const { return program_->packed()->bytes.size(); }
   int tilings() const { return program_->tilings(); }
+  int kept_maps() const { return program_->kept_maps(); }
 
  private:
   nb::bytes run_timed(ByteArray inputs, uint64_t* nanoseconds) {
@@ -114,5 +115,6 @@ NB_MODULE(_native, m) {
       .def_prop_ro("threads", &LoadedProgram::threads)
       .def_prop_ro("packed_address", &LoadedProgram::packed_address)
       .def_prop_ro("packed_bytes", &LoadedProgram::packed_bytes)
-      .def_prop_ro("tilings", &LoadedProgram::tilings);
+      .def_prop_ro("tilings", &LoadedProgram::tilings)
+      .def_prop_ro("kept_maps", &LoadedProgram::kept_maps);
 }

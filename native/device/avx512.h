@@ -44,28 +44,31 @@ INLINE Lanes read_mantissas(const uint8_t* from) {
           _mm512_sub_ps(floats(odd), _mm512_set1_ps(0x1p15f + 128))};
 }
 
-INLINE void add_residual_blocks(const View& view, int64_t at, __m512 (&v)[2]) {
-  const Lanes mantissas = read_mantissas(view.mantissas + at * kBlock);
-  const __m512 step = _mm512_set1_ps(view.steps[at]);
+INLINE void add_block(const uint8_t* block, float block_step, __m512 (&v)[2]) {
+  const Lanes mantissas = read_mantissas(block);
+  const __m512 step = _mm512_set1_ps(block_step);
   // The products are exact.
   v[0] = _mm512_fmadd_ps(mantissas.even, step, v[0]);
   v[1] = _mm512_fmadd_ps(mantissas.odd, step, v[1]);
 }
 
-INLINE void add_residual(const View& view, int64_t at, __m512 (&v)[2]) {
-  if (!view.vectors) return add_residual_blocks(view, at, v);
-  const Lanes other = split(view.vectors + at * kBlock);
+INLINE void add_vectors(const float* vectors, int64_t at, __m512 (&v)[2]) {
+  const Lanes other = split(vectors + at * kBlock);
   v[0] = _mm512_add_ps(v[0], other.even);
   v[1] = _mm512_add_ps(v[1], other.odd);
 }
 
 template <int P>
-INLINE void activate(const Epilogue& end, __m512 (&sums)[P][2]) {
-  const __m512 zero = _mm512_setzero_ps();
-  if (end.activation == 1) {
+INLINE void drop_negatives(__m512 (&sums)[P][2]) {
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p)
-      for (__m512& v : sums[p]) v = _mm512_max_ps(v, zero);  // gives its second operand if both are zeros
+  for (int p = 0; p < P; ++p)
+    for (__m512& v : sums[p]) v = _mm512_max_ps(v, _mm512_setzero_ps());  // gives its second operand if both are zeros
+}
+
+template <int P>
+INLINE void activate(const Epilogue& end, __m512 (&sums)[P][2]) {
+  if (end.activation == 1) {
+    drop_negatives(sums);
   } else if (end.activation == 2) {
     const __m512 low = _mm512_set1_ps(end.low), high = _mm512_set1_ps(end.high);
 #pragma GCC unroll 8
@@ -101,33 +104,56 @@ struct Packer {
   }
 };
 
-template <int P>
-INLINE void encode(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
-  const View& out = c.end.out;
+// What belongs to the block of each of up to eight pixels, that of pixel p in lane kPlace[p], to be read one by one.
+struct alignas(64) OfBlocks {
+  INLINE void operator=(__m512 all) {
+    _mm512_store_ps(value, all);
+    asm("" : "+m"(value));  // read from memory, not shuffled: the units for shuffles have enough to do
+  }
+  INLINE void operator=(__m512i all) { *this = floats(all); }
+  INLINE __m512 each(int p) const { return _mm512_set1_ps(value[kPlace[p]]); }
+
+  float value[16];
+};
+
+// The powers of two that are the exponents of pixels' blocks, as bits of floats, of pixel p in lane kPlace[p]. Clamps
+// values beyond all exponents to what can still be rounded. With `kRelu` a block without positive values has any exponent:
+// it is zeros.
+template <int P, bool kRelu = false>
+INLINE __m512i find_exponents(__m512 (&sums)[P][2]) {
   __m512i most[8];
 #pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) most[p] = bits(_mm512_range_ps(sums[p][0], sums[p][1], 0xb));  // larger magnitude
+  for (int p = 0; p < P; ++p)
+    most[p] = bits(kRelu ? _mm512_max_ps(sums[p][0], sums[p][1])
+                         : _mm512_range_ps(sums[p][0], sums[p][1], 0xb));  // larger magnitude
 #pragma GCC unroll 8
   for (int p = P; p < 8; ++p) most[p] = most[0];
-  const __m512i found = largest(most), highest = _mm512_set1_epi32((127 + 48) << 23);
-  if (_mm512_cmpge_epi32_mask(found, _mm512_set1_epi32((127 + 49) << 23))) {
-    // Beyond the range of exponents: twice its last step's range is enough to saturate, and can still be rounded.
+  const __m512i all = largest(most);
+  if (__builtin_expect(_mm512_cmpge_epi32_mask(all, _mm512_set1_epi32((127 + 49) << 23)), 0)) {
+    // Twice the range of the last exponent's step is enough to saturate.
+#pragma GCC unroll 8
     for (int p = 0; p < P; ++p)
+#pragma GCC unroll 2
       for (__m512& v : sums[p]) v = _mm512_range_ps(v, _mm512_set1_ps(0x1p49f), 2);
   }
-  const __m512i power = _mm512_and_si512(found, _mm512_set1_epi32(0x7f800000));
-  const __m512i field = _mm512_min_epi32(highest, _mm512_max_epi32(_mm512_set1_epi32((127 - 48) << 23), power));
+  const __m512i power = _mm512_and_si512(all, _mm512_set1_epi32(0x7f800000));
+  return _mm512_min_epi32(_mm512_set1_epi32((127 + 48) << 23),
+                          _mm512_max_epi32(_mm512_set1_epi32((127 - 48) << 23), power));
+}
+
+template <int P>
+INLINE void write_blocks(const Convolve& c, int out_block, int pixel, const __m512 (&sums)[P][2], __m512i exponents) {
+  const View& out = c.end.out;
   const int shift = out.bits - 2;
-  alignas(64) float steps[16], inverses[16];
-  _mm512_store_si512(inverses, _mm512_sub_epi32(_mm512_set1_epi32((254 + shift) << 23), field));
-  _mm512_store_si512(steps, _mm512_sub_epi32(field, _mm512_set1_epi32(shift << 23)));
-  asm("" : "+m"(inverses), "+m"(steps));  // read from memory, not shuffled: the units for shuffles have enough to do
+  OfBlocks inverses, steps;
+  inverses = _mm512_sub_epi32(_mm512_set1_epi32((254 + shift) << 23), exponents);
+  steps = _mm512_sub_epi32(exponents, _mm512_set1_epi32(shift << 23));
   // Its unit is 1: adding it rounds to even, and leaves M + 128 in the lower half. The product is exact.
   const __m512 magic = _mm512_set1_ps(0x1.8p23f + 128);
   __m512i words[P + 1];
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
-    const __m512 inverse = _mm512_set1_ps(inverses[kPlace[p]]);
+    const __m512 inverse = inverses.each(p);
     const __m512i even = bits(_mm512_fmadd_ps(sums[p][0], inverse, magic));
     const __m512i odd = bits(_mm512_fmadd_ps(sums[p][1], inverse, magic));
     words[p] = _mm512_mask_blend_epi16(0xaaaaaaaa, even, _mm512_slli_epi32(odd, 16));
@@ -142,27 +168,43 @@ INLINE void encode(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P
     for (int q = p; q < p + 2 && q < P; ++q) {
       const int64_t at = c.pixel_out[pixel + q] + out_block;
       memcpy(out.mantissas + at * kBlock, &halves[q - p], 32);
-      out.steps[at] = steps[kPlace[q]];
+      out.steps[at] = steps.value[kPlace[q]];
     }
   }
 }
 
+// Ends that write blocks and nothing else; residuals are blocks too, or vectors.
+struct BlockEnds {
+  template <int P, bool kRelu>
+  static INLINE void encode(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
+    if (kRelu) drop_negatives(sums);
+    write_blocks<P>(c, out_block, pixel, sums, find_exponents<P>(sums));
+  }
+
+  template <int P>
+  static INLINE void add_residuals(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      const int64_t at = c.pixel_residual[pixel + p] + out_block;
+      add_block(c.end.residual.mantissas + at * kBlock, c.end.residual.steps[at], sums[p]);
+    }
+  }
+};
+
 // The usual epilogue: no scale, blocks in and out.
-template <int P, bool kResidual, bool kRelu>
+template <int P, bool kResidual, bool kRelu, class Ends = BlockEnds>
 INLINE void end_blocks(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
   const Lanes bias = split(c.end.bias + out_block * kLanes);
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
     sums[p][0] = _mm512_add_ps(sums[p][0], bias.even);
     sums[p][1] = _mm512_add_ps(sums[p][1], bias.odd);
-    if (kResidual) add_residual_blocks(c.end.residual, c.pixel_residual[pixel + p] + out_block, sums[p]);
-    if (kRelu)
-      for (__m512& v : sums[p]) v = _mm512_max_ps(v, _mm512_setzero_ps());
   }
-  encode<P>(c, out_block, pixel, sums);
+  if (kResidual) Ends::template add_residuals<P>(c, out_block, pixel, sums);
+  Ends::template encode<P, kRelu>(c, out_block, pixel, sums);
 }
 
-template <int P>
+template <int P, class Ends = BlockEnds>
 INLINE void end_tile(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
   const Epilogue& end = c.end;
   if (end.bias) {
@@ -181,9 +223,11 @@ INLINE void end_tile(const Convolve& c, int out_block, int pixel, __m512 (&sums)
       sums[p][1] = _mm512_add_ps(_mm512_mul_ps(sums[p][1], scale.odd), shift.odd);
     }
   }
-  if (end.residual.present()) {
+  if (end.residual.vectors) {
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) add_residual(end.residual, c.pixel_residual[pixel + p] + out_block, sums[p]);
+    for (int p = 0; p < P; ++p) add_vectors(end.residual.vectors, c.pixel_residual[pixel + p] + out_block, sums[p]);
+  } else if (end.residual.present()) {
+    Ends::template add_residuals<P>(c, out_block, pixel, sums);
   }
   activate(end, sums);
   if (out_block == end.last_block) {
@@ -195,10 +239,7 @@ INLINE void end_tile(const Convolve& c, int out_block, int pixel, __m512 (&sums)
       sums[p][1] = _mm512_maskz_mov_ps(odd, sums[p][1]);
     }
   }
-  if (!end.out.vectors) {
-    encode<P>(c, out_block, pixel, sums);
-    return;
-  }
+  if (!end.out.vectors) return Ends::template encode<P, false>(c, out_block, pixel, sums);
   const __m512 zero = _mm512_setzero_ps();  // makes -0.0 into +0.0; a block has one zero
   for (int p = 0; p < P; ++p)
     join(end.out.vectors + (c.pixel_out[pixel + p] + out_block) * kBlock, _mm512_add_ps(sums[p][0], zero),

@@ -37,6 +37,16 @@ struct Epilogue {
   int last_channels = kLanes;
 };
 
+// A map as kernels for tiles multiply it: each block of each position is a line of 32 bfloat16,
+// [plane of a block][position].
+struct SpreadMap {
+  uint8_t* lines = nullptr;
+  int64_t plane_bytes = 0;
+  const int32_t* positions = nullptr;  // of each pixel in block 0's plane; -1 where nothing reads it
+};
+
+constexpr int kMostFeeds = 2;
+
 // Output pixels are numbered by row, then column, and taken in tiles of Kernels::pixels.
 struct Convolve {
   const uint8_t* mantissas;  // activation memory from block 0; its end is a run of blocks of zeros
@@ -59,6 +69,10 @@ struct Convolve {
   const float* resumed;            // partial sums [pixel][output block][32]; or null
   float* suspended;
   Epilogue end;
+  // Of a convolution by tiles: what it makes, written as those that read it want it in place of `end.out`; and the
+  // residual, where that was done.
+  SpreadMap feeds[kMostFeeds], residual;
+  int feed_count = 0;
 };
 
 struct Pool {

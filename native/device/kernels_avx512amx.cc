@@ -16,7 +16,7 @@ namespace {
 constexpr int kLine = 64, kPanelTiles = 2 * 16 * kLine;  // bytes: a panel in bfloat16, even lanes, then odd ones
 constexpr int kSumFloats = 2 * kTileRows * 16;           // sums of a tile: of even lanes, then of odd ones
 constexpr int kTiles = 7;                                // registers: four of products, three of factors
-constexpr int kMostSteps = 6;                            // whose panels, widened, stay in the first-level cache
+constexpr int kMostSteps = 9;                            // whose panels, widened, stay in the first-level cache
 constexpr int kEndedTogether = 2;                        // tiles, whose sums stay there
 constexpr int kFewTiles = 9;                             // fewer fetch five lines at a step, else two: a panel has 18
 
@@ -228,12 +228,16 @@ INLINE void add_steps(Work& work) {
   work.ahead = ahead, work.sums = sums;
 }
 
-// Sums of pixels of a tile, by the number of each among the tile's.
+// Whether pixels of a tile are rows of it that follow one another.
 template <int P>
+INLINE bool in_rows(const Tile& tile, int first) { return tile.rows[first + P - 1] - tile.rows[first] == P - 1; }
+
+// Sums of pixels of a tile, by the number of each among the tile's.
+template <int P, bool kInRows = false>
 INLINE void load_sums(const Tile& tile, int first, const float* from, __m512 (&sums)[P][2]) {
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
-    const float* row = from + tile.rows[first + p] * 16;
+    const float* row = from + (kInRows ? tile.rows[first] + p : tile.rows[first + p]) * 16;
     sums[p][0] = _mm512_load_ps(row), sums[p][1] = _mm512_load_ps(row + kTileRows * 16);
   }
 }
@@ -256,32 +260,109 @@ void suspend_tile(const Convolve& c, int out_block, const Tile& tile, const floa
 
 constexpr int kGroup = 8;  // pixels that are ended together
 
+// Ends whose outputs, and residuals, may be in lines.
+struct TileEnds {
+  template <int P, bool kRelu>
+  static INLINE void encode(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
+    if (!c.feed_count) return BlockEnds::encode<P, kRelu>(c, out_block, pixel, sums);
+    write_lines<P, kRelu>(c, out_block, pixel, sums, find_exponents<P, kRelu>(sums));
+  }
+
+  template <int P>
+  static INLINE void add_residuals(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
+    if (!c.residual.lines) return BlockEnds::add_residuals<P>(c, out_block, pixel, sums);
+    const uint8_t* plane = c.residual.lines + out_block * c.residual.plane_bytes;
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      const __m512i line = _mm512_load_si512(plane + int64_t(c.residual.positions[pixel + p]) * kPositionBytes);
+      sums[p][0] = _mm512_add_ps(sums[p][0], floats(_mm512_slli_epi32(line, 16)));
+      sums[p][1] = _mm512_add_ps(sums[p][1], floats(_mm512_and_si512(line, _mm512_set1_epi32(int(0xffff0000)))));
+    }
+  }
+
+  // Whether pixels have positions that follow one another.
+  template <int P>
+  static INLINE bool follow(const int32_t* positions) {
+    const __m512i all = _mm512_maskz_loadu_epi32(__mmask16((1 << P) - 1), positions);
+    const __m512i numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i expected = _mm512_add_epi32(_mm512_set1_epi32(positions[0]), numbers);
+    return positions[0] >= 0 && !_mm512_mask_cmpneq_epi32_mask(__mmask16((1 << P) - 1), all, expected);
+  }
+
+  // A float whose unit is a block's step, added and taken off, rounds to even. What a block cannot hold is clamped as
+  // the bits of bfloat16, which are in order.
+  template <int P, bool kRelu>
+  static INLINE void write_lines(const Convolve& c, int out_block, int pixel, const __m512 (&sums)[P][2],
+                                 __m512i exponents) {
+    const int shift = c.end.out.bits - 2;
+    OfBlocks magics, limits;
+    // 1.5 * 2**23 times the step, and the largest value twice: as a float it has zeros below.
+    const __m512i field = _mm512_add_epi32(exponents, _mm512_set1_epi32((23 - shift) << 23));
+    magics = _mm512_or_si512(field, _mm512_set1_epi32(0x400000));
+    const __m512i largest = _mm512_sub_epi32(exponents, _mm512_set1_epi32((1 << (23 - shift)) - (1 << 23)));
+    limits = _mm512_or_si512(largest, _mm512_srli_epi32(largest, 16));
+    __m512i lines[P];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      const __m512 magic = magics.each(p);
+      const __m512i most = bits(limits.each(p));
+      const __m512i even = bits(_mm512_sub_ps(_mm512_add_ps(sums[p][0], magic), magic));
+      const __m512i odd = bits(_mm512_sub_ps(_mm512_add_ps(sums[p][1], magic), magic));
+      // A negative value that ReLU drops may be no bfloat16; its sign tells.
+      const __m512i line =
+          _mm512_min_epi16(_mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd), most);
+      lines[p] = kRelu ? _mm512_max_epi16(line, _mm512_setzero_si512())
+                       : _mm512_min_epu16(line, _mm512_or_si512(most, _mm512_set1_epi32(int(0x80008000))));
+    }
+    for (int n = 0; n < c.feed_count; ++n) {
+      const SpreadMap& feed = c.feeds[n];
+      uint8_t* plane = feed.lines + out_block * feed.plane_bytes;
+      const int32_t* positions = feed.positions + pixel;
+      if (follow<P>(positions)) {
+        uint8_t* to = plane + int64_t(positions[0]) * kPositionBytes;
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) _mm512_store_si512(to + p * kPositionBytes, lines[p]);
+      } else {
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p)
+          if (positions[p] >= 0) _mm512_store_si512(plane + int64_t(positions[p]) * kPositionBytes, lines[p]);
+      }
+    }
+  }
+};
+
 template <int P>
 void end_group(const Convolve& c, int out_block, const Tile& tile, int first, const float* from) {
   __m512 sums[P][2];
   load_sums<P>(tile, first, from, sums);
-  end_tile<P>(c, out_block, tile.pixel + first, sums);
+  end_tile<P, TileEnds>(c, out_block, tile.pixel + first, sums);
 }
 
-template <bool kResidual, bool kRelu>
+template <bool kResidual, bool kRelu, bool kInRows>
 void end_usual(const Convolve& c, int out_block, const Tile& tile, int first, const float* from) {
   __m512 sums[kGroup][2];
-  load_sums<kGroup>(tile, first, from, sums);
-  end_blocks<kGroup, kResidual, kRelu>(c, out_block, tile.pixel + first, sums);
+  load_sums<kGroup, kInRows>(tile, first, from, sums);
+  end_blocks<kGroup, kResidual, kRelu, TileEnds>(c, out_block, tile.pixel + first, sums);
 }
 
 using EndGroup = void (*)(const Convolve&, int out_block, const Tile&, int first, const float* from);
 constexpr EndGroup kEndGroup[kGroup] = {end_group<1>, end_group<2>, end_group<3>, end_group<4>,
                                         end_group<5>, end_group<6>, end_group<7>, end_group<8>};
-constexpr EndGroup kEndUsual[2][2] = {{end_usual<false, false>, end_usual<false, true>},
-                                      {end_usual<true, false>, end_usual<true, true>}};
+constexpr EndGroup kEndUsual[2][2][2] = {
+    {{end_usual<false, false, false>, end_usual<false, false, true>},
+     {end_usual<false, true, false>, end_usual<false, true, true>}},
+    {{end_usual<true, false, false>, end_usual<true, false, true>},
+     {end_usual<true, true, false>, end_usual<true, true, true>}}};
 
 void end_pixels(const Convolve& c, int out_block, const Tile& tile, const float* sums) {
   if (c.suspended) return suspend_tile(c, out_block, tile, sums);
-  const EndGroup end_whole =
-      is_usual(c, out_block) ? kEndUsual[c.end.residual.present()][c.end.activation] : kEndGroup[kGroup - 1];
+  const bool usual = is_usual(c, out_block);
   int first = 0;
-  for (; first + kGroup <= tile.count; first += kGroup) end_whole(c, out_block, tile, first, sums);
+  for (; first + kGroup <= tile.count; first += kGroup) {
+    const EndGroup end = usual ? kEndUsual[c.end.residual.present()][c.end.activation][in_rows<kGroup>(tile, first)]
+                               : kEndGroup[kGroup - 1];
+    end(c, out_block, tile, first, sums);
+  }
   if (first < tile.count) kEndGroup[tile.count - first - 1](c, out_block, tile, first, sums);
 }
 
@@ -298,8 +379,8 @@ const uint8_t* fetched_meanwhile(const Convolve& c, int out_block, const uint8_t
 // A part of the work with its scratch memory.
 struct TilePart {
   TilePart(const Convolve& c, const Tiling& t, int first, int last, uint8_t* scratch)
-      : c(c), t(t), first(first), last(last), base(t.tiles[first].position / t.width), map(scratch),
-        panels(map + t.spread_bytes), work(*reinterpret_cast<Work*>(panels + kMostSteps * kPanelTiles)),
+      : c(c), t(t), first(first), last(last), base(t.kept ? 0 : t.tiles[first].position / t.width),
+        map(t.kept ? t.kept : scratch), panels(scratch + t.spread_bytes), work(*reinterpret_cast<Work*>(panels + kMostSteps * kPanelTiles)),
         sums(reinterpret_cast<float*>(&work + 1)),
         places(reinterpret_cast<int64_t*>(sums + (last - first) * kSumFloats)) {
     for (int n = first; n < last; ++n) places[n - first] = (t.tiles[n].position - base * t.width) * kPositionBytes;
@@ -308,8 +389,9 @@ struct TilePart {
   const Convolve& c;
   const Tiling& t;
   int first, last;
-  int64_t base;  // row of the first tile
-  uint8_t *map, *panels;
+  int64_t base;        // row of the first position of the map
+  const uint8_t* map;  // in planes
+  uint8_t* panels;
   Work& work;
   float* sums;
   int64_t* places;
@@ -350,14 +432,20 @@ void convolve_block(const TilePart& p, int out_block) {
   }
 }
 
+// Spreads what a part reads of the map.
+void spread(const TilePart& p, int first_out, int last_out, uint8_t* planes) {
+  const Tiling& t = p.t;
+  const Tile& last = t.tiles[p.last - 1];
+  const int rows = int((last.position + last.rows[last.count - 1]) / t.width + 1 - p.base + t.reach);
+  const int begin = first_block(p.c, first_out), end = first_block(p.c, last_out - 1) + p.c.in_blocks;
+  for (int n = 0; n < t.phase_count; ++n)
+    spread_phase(p.c, t, t.phases[n], p.base, rows, begin, end, planes + int64_t(n) * t.blocks * t.plane_bytes);
+}
+
 void convolve_tiles(const Convolve& c, const Tiling& t, int first_out, int last_out, int first_tile, int last_tile,
                     uint8_t* scratch) {
   const TilePart p(c, t, first_tile, last_tile, scratch);
-  const Tile& last = t.tiles[last_tile - 1];
-  const int rows = int((last.position + last.rows[last.count - 1]) / t.width + 1 - p.base + t.reach);
-  const int begin = first_block(c, first_out), end = first_block(c, last_out - 1) + c.in_blocks;
-  for (int n = 0; n < t.phase_count; ++n)
-    spread_phase(c, t, t.phases[n], p.base, rows, begin, end, p.map + int64_t(n) * t.blocks * t.plane_bytes);
+  if (!t.kept) spread(p, first_out, last_out, scratch);
   const TileSettings settings(kTiles);
   _tile_loadconfig(&settings);
   p.work.few = last_tile - first_tile < kFewTiles;

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "float_state.h"
+#include "kept_maps.h"
 #include "steps.h"
 
 namespace gatecast {
@@ -51,16 +52,40 @@ Program::Program(const Layout& layout, const uint32_t* text, size_t instructions
   const auto pack = [&] { return pack_weights(layout, text, instructions, sizes, weights, kernels); };
   packed_ = digest.empty() ? pack() : shared_weights(digest + std::to_string(sizes.weight_wrap) + kernels.name, pack);
   StepMaker maker(memory_, sizes, *packed_, kernels, threads, all_tiles);
+  std::vector<Traffic> traffic;
   for (size_t n = 0; n < instructions; ++n) {
-    auto step = maker.make(Instruction(layout, text + n * kInstructionWords), int(n));
-    if (step) (n < prologue ? prologue_ : body_).push_back(std::move(*step));
+    const Instruction instruction(layout, text + n * kInstructionWords);
+    auto step = maker.make(instruction, int(n));
+    if (!step) continue;
+    (n < prologue ? prologue_ : body_).push_back(std::move(*step));
+    if (n >= prologue) traffic.emplace_back(instruction);
   }
+  kept_ = keep_maps(body_, traffic);
+  finish_tilings();
   reserve_scratch();
   execute(prologue_, nullptr);
 }
 
 int Program::tilings() const {
   return int(std::count_if(body_.begin(), body_.end(), [](const Step& step) { return tables_of(step) != nullptr; }));
+}
+
+int Program::kept_maps() const {
+  int count = 0;
+  for (const Step& step : body_)
+    if (const auto* convolve = std::get_if<std::unique_ptr<ConvolveStep>>(&step.work))
+      count += (*convolve)->work.feed_count;
+  return count;
+}
+
+void Program::finish_tilings() {
+  for (const auto* steps : {&prologue_, &body_})
+    for (const Step& step : *steps)
+      if (const auto* convolve = std::get_if<std::unique_ptr<ConvolveStep>>(&step.work); convolve && (*convolve)->maker) {
+        ConvolveStep& c = **convolve;
+        c.tables = std::make_unique<TilingTables>(c.maker->finish({c.part_tiles, c.part_blocks}, *kernels_.tiles, c.kept));
+        c.maker.reset();
+      }
 }
 
 void Program::reserve_scratch() {
@@ -113,6 +138,7 @@ void Program::execute(const Step& step) {
 
 void Program::execute_parts(const ConvolveStep& step) {
   const Convolve& c = step.work;
+  for (const Margin& margin : step.margins) memset(margin.from, 0, margin.bytes);
   const ConvolveParts work{step, kernels_, scratch_.data(), thread_scratch_};
   const int parts = step.parts();
   if (int64_t(c.pixels) * c.taps * c.in_blocks * c.out_blocks >= kLeastProducts) {

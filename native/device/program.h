@@ -17,11 +17,21 @@ struct Constants {
   size_t bytes;
 };
 
+// Memory to be set to zeros.
+struct Margin {
+  uint8_t* from;
+  size_t bytes;
+};
+
 // A convolution with the tables that its `Convolve` points into.
 struct ConvolveStep {
   Convolve work;
   std::vector<int32_t> pixel_in, pixel_out, pixel_residual, tile_blocks, tap_blocks, tap_offsets;
-  std::unique_ptr<TilingTables> tables;            // of one that tiles suit
+  std::unique_ptr<TilingMaker> maker;              // of one that tiles suit, until its tables are made
+  std::unique_ptr<TilingTables> tables;
+  const uint8_t* kept = nullptr;                   // its input, where that is in planes: see kept_maps.h
+  std::vector<int32_t> feed_positions[kMostFeeds];
+  std::vector<Margin> margins;                     // of what it feeds
   int tiles = 0, part_tiles = 0, part_blocks = 0;  // a part of the work is so many tiles of so many output blocks
 
   int parts_across() const { return (work.out_blocks + part_blocks - 1) / part_blocks; }
@@ -50,10 +60,12 @@ class Program {
   const Kernels& kernels() const { return kernels_; }
   int threads() const { return pool_->threads(); }
   const SharedWeights& packed() const { return packed_; }
-  int tilings() const;  // convolutions that run by tiles
+  int tilings() const;    // convolutions that run by tiles
+  int kept_maps() const;  // maps that these write for others: see kept_maps.h
   std::mutex& lock() { return lock_; }
 
  private:
+  void finish_tilings();
   void reserve_scratch();
   void execute(const std::vector<Step>& steps, uint64_t* nanoseconds);
   void execute(const Step& step);
@@ -66,6 +78,7 @@ class Program {
   Memory memory_;
   SharedWeights packed_;
   std::vector<Step> prologue_, body_;
+  Buffer<uint8_t> kept_;        // maps in planes
   Buffer<uint8_t> scratch_;     // of each thread
   int64_t thread_scratch_ = 0;  // bytes
   std::shared_ptr<ThreadPool> pool_;

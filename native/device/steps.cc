@@ -154,15 +154,15 @@ void StepMaker::place_pixels(const Instruction& i, ConvolveStep& step) const {
 // Whether the kernels take tiles for this one; it is shared out by them then.
 bool StepMaker::tile(const Instruction& i, ConvolveStep& step) const {
   if (!kernels_.tiles) return false;
-  TilingMaker maker(i, step.work);
-  if (!maker.possible()) return false;
-  const auto share = maker.share_out(threads_);
-  if (!all_tiles_ && !maker.faster(share)) return false;
-  step.tiles = maker.tiles(), step.part_tiles = share.part_tiles, step.part_blocks = share.part_blocks;
+  auto maker = std::make_unique<TilingMaker>(i, step.work);
+  if (!maker->possible()) return false;
+  const auto share = maker->share_out(threads_);
+  if (!all_tiles_ && !maker->faster(share)) return false;
+  step.tiles = maker->tiles(), step.part_tiles = share.part_tiles, step.part_blocks = share.part_blocks;
   if (step.parts() > kMostParts) return false;
   step.work.fetch_tiles = step.tiles;
   step.work.fetch_runs = share.part_blocks < step.work.out_blocks ? threads_ : 1;
-  step.tables = std::make_unique<TilingTables>(maker.finish(share, *kernels_.tiles));
+  step.maker = std::move(maker);
   return true;
 }
 

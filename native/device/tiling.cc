@@ -11,9 +11,6 @@ namespace {
 // beginning and end of its sums; and the product of one pixel by the other kernels.
 constexpr int64_t kSpreadCost = 9, kPanelCost = 165, kTileCost = 88, kSumsCost = 150, kPixelCost = 12;
 
-// More is too much to spread at once: strides and dilations can make a map larger.
-constexpr int64_t kMostSpread = 4 << 20;
-
 // What a part of the work spreads, reads and writes stays in the second-level cache.
 constexpr int64_t kMostBytes = 768 << 10;
 constexpr int kLeastTiles = 8;  // but a part has so many, for the cost of its panels
@@ -34,6 +31,9 @@ int reached(int64_t start, int64_t outputs, int64_t stride, int64_t taps, int64_
 }
 
 }  // namespace
+
+// Lines of planes fall on different sets of a cache.
+int64_t plane_bytes_for(int64_t positions) { return ((positions + 15) / 32 * 32 + 16) * kPositionBytes; }
 
 TilingMaker::TilingMaker(const Instruction& i, const Convolve& c)
     : window_(i), c_(c), out_rows_(i("out_rows")), out_columns_(i("out_columns")) {
@@ -131,8 +131,7 @@ int64_t TilingMaker::plane_bytes(int part_tiles) const {
   int64_t rows = 0;
   for (int first = 0; first < tiles; first += part_tiles)
     rows = std::max(rows, rows_of(first, std::min(first + part_tiles, tiles)));
-  const int64_t positions = rows * tables_.tiling.width + tables_.tiling.overhang + kTileRows;
-  return ((positions + 15) / 32 * 32 + 16) * kPositionBytes;  // lines of planes fall on different sets of a cache
+  return plane_bytes_for(rows * tables_.tiling.width + tables_.tiling.overhang + kTileRows);
 }
 
 int64_t TilingMaker::spread_bytes(int part_tiles) const {
@@ -164,10 +163,54 @@ TilingMaker::Share TilingMaker::share_out(int threads) const {
   return share;
 }
 
-TilingTables TilingMaker::finish(const Share& share, const TileKernels& kernels) {
+bool TilingMaker::same_planes(const TilingMaker& other) const {
+  const auto same = [](const Phase& a, const Phase& b) { return a.y == b.y && a.x == b.x; };
+  const auto &t = tables_.tiling, &o = other.tables_.tiling;
+  return t.width == o.width && t.overhang == o.overhang && t.stride_y == o.stride_y && t.stride_x == o.stride_x &&
+         t.rows == o.rows && t.columns == o.columns && kept_plane_bytes() == other.kept_plane_bytes() &&
+         std::equal(tables_.phases.begin(), tables_.phases.end(), other.tables_.phases.begin(),
+                    other.tables_.phases.end(), same);
+}
+
+std::vector<int32_t> TilingMaker::positions() const {
+  const auto& t = tables_.tiling;
+  const int64_t phase_lines = kept_plane_bytes() / kPositionBytes * t.blocks, rows = rows_of(0, tiles());
+  std::vector<int32_t> found(size_t(window_.rows * window_.columns), -1);
+  for (size_t phase = 0; phase < tables_.phases.size(); ++phase) {
+    const Phase& start = tables_.phases[phase];
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t column = 0; column < t.width; ++column) {
+        const int64_t y = start.y + row * t.stride_y, x = start.x + column * t.stride_x;
+        if (y >= 0 && y < t.rows && x >= 0 && x < t.columns)
+          found[size_t(y * window_.columns + x)] = int32_t(int64_t(phase) * phase_lines + row * t.width + column);
+      }
+  }
+  return found;
+}
+
+std::vector<TilingMaker::Range> TilingMaker::margins(const std::vector<int32_t>& positions) const {
+  const auto& t = tables_.tiling;
+  const int64_t lines = kept_plane_bytes() / kPositionBytes, read = rows_of(0, tiles()) * t.width + t.overhang;
+  std::vector<bool> written(size_t(lines * t.blocks) * tables_.phases.size());
+  for (const int32_t position : positions)
+    if (position >= 0) written[size_t(position)] = true;
+  std::vector<Range> found;
+  for (size_t phase = 0; phase < tables_.phases.size(); ++phase) {
+    const int64_t start = int64_t(phase) * lines * t.blocks;
+    for (int64_t n = 0, first; n < read; ++n) {
+      for (first = n; n < read && !written[size_t(start + n)];) ++n;
+      for (int64_t block = 0; n > first && block < t.blocks; ++block)
+        found.push_back({start + block * lines + first, n - first});
+    }
+  }
+  return found;
+}
+
+TilingTables TilingMaker::finish(const Share& share, const TileKernels& kernels, const uint8_t* kept) {
   auto& t = tables_.tiling;
-  t.plane_bytes = plane_bytes(share.part_tiles);
-  t.spread_bytes = spread_bytes(share.part_tiles);
+  t.kept = kept;
+  t.plane_bytes = kept ? kept_plane_bytes() : plane_bytes(share.part_tiles);
+  t.spread_bytes = kept ? 0 : spread_bytes(share.part_tiles);
   t.scratch_bytes = t.spread_bytes + kernels.bytes + share.part_tiles * kernels.tile_bytes;
   t.phase_count = int(tables_.phases.size());
   for (int64_t ky = 0; ky < window_.kernel_rows; ++ky)

@@ -35,6 +35,7 @@ struct Tiling {
   int rows, columns;     // of the map, up to the last that a tap reaches
   int stride_y, stride_x;
   int64_t row, pixel, address;            // in blocks
+  const uint8_t* kept = nullptr;          // the map, where its maker has spread it; else each part does
   int64_t spread_bytes, scratch_bytes;
 };
 

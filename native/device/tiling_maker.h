@@ -15,8 +15,14 @@ struct TilingTables {
   std::vector<int64_t> distances;
 };
 
+// Of a plane with so many positions at least.
+int64_t plane_bytes_for(int64_t positions);
+
 class TilingMaker {
  public:
+  // More is too much to spread at once: strides and dilations can make a map larger.
+  static constexpr int64_t kMostSpread = 4 << 20;
+
   // A part of the work is so many tiles of so many output blocks.
   struct Share {
     int part_tiles, part_blocks;
@@ -31,7 +37,22 @@ class TilingMaker {
 
   // Whether that is faster than the other kernels.
   bool faster(const Share& share) const;
-  TilingTables finish(const Share& share, const TileKernels& kernels);
+
+  // Whether its maker can spread the map, whole; and how.
+  bool keepable() const { return kept_bytes() <= kMostSpread; }
+  int64_t kept_plane_bytes() const { return plane_bytes(tiles()); }
+  int64_t kept_bytes() const { return spread_bytes(tiles()); }
+  bool same_planes(const TilingMaker& other) const;
+  std::vector<int32_t> positions() const;  // as in SpreadMap, of all pixels of the map
+
+  // A range of lines.
+  struct Range {
+    int64_t first, count;
+  };
+  std::vector<Range> margins(const std::vector<int32_t>& positions) const;  // lines of zeros
+
+  // `kept` is the map, where its maker spreads it.
+  TilingTables finish(const Share& share, const TileKernels& kernels, const uint8_t* kept);
 
  private:
   void place_phases();

@@ -21,6 +21,7 @@ from gatecast.isa import architecture, pack_inputs, verify
 from gatecast.quantization import quantize
 from gatecast.zoo import load
 
+from .chain_programs import chain_program
 from .random_programs import KINDS, random_program
 from .wide_programs import wide_program
 
@@ -58,6 +59,19 @@ def test_many_of_these_run_by_tiles():
     assert sum(loaded._native.tilings > 0 for loaded in found) > 25
 
 
+@pytest.mark.parametrize("seed", range(100))
+def test_chains_of_instructions_in_little_memory(seed):
+    assert_same(*chain_program(seed))
+
+
+@pytest.mark.skipif(TILED not in software.instruction_sets(), reason=f"needs a processor with {TILED}")
+def test_many_of_these_keep_maps_for_tiles():
+    with all_tiles():
+        found = [software.SoftwareDevice(1, TILED).load(chain_program(seed)[0]) for seed in range(100)]
+    kept = [loaded._native.kept_maps for loaded in found]
+    assert sum(count > 0 for count in kept) > 25 and max(kept) > 2
+
+
 @pytest.mark.parametrize("formats", ["bfp8", "bfp5/bfp6", "bfp4"])
 @pytest.mark.parametrize("seed", range(12))
 def test_random_networks_in_any_tiles(seed, formats):
@@ -87,6 +101,15 @@ def test_damaged_programs_are_refused_or_give_the_same_bytes(seed):
 @pytest.mark.parametrize("seed", range(100))
 def test_damaged_convolutions_of_many_pixels_are_refused_or_give_the_same_bytes(seed):
     program, inputs = wide_program(seed % 40)
+    damaged = damage(np.random.default_rng(seed), program)
+    if damaged is None or damaged.inputs_bytes != len(inputs):
+        return
+    assert_same(damaged, inputs, [VARIANTS[0], VARIANTS[-1]])
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_damaged_chains_are_refused_or_give_the_same_bytes(seed):
+    program, inputs = chain_program(seed % 40)
     damaged = damage(np.random.default_rng(seed), program)
     if damaged is None or damaged.inputs_bytes != len(inputs):
         return
