@@ -1,8 +1,9 @@
 """Programs of some convolutions, one after the other, in little memory.
 
-Each reads what an earlier one made, or two of them; results lie where older ones were, whole or in part, or where
-their own residual is, with gaps between pixels at times. Between them there are pools and maps, which read and write
-likewise. So what one instruction makes for another is read once, often or never, by some kinds or others.
+Each reads what an earlier one made, or two of them; results lie where older ones were, whole or in part, or
+where their own residual is, with gaps between pixels at times. Between them there are pools and maps, which
+read and write likewise. So what one instruction makes for another is read once, often or never, by some kinds
+or others.
 """
 
 from dataclasses import replace
@@ -43,7 +44,7 @@ class Chain:
         self.maps.append((view, shape))
 
     def room(self, shape, name, reads, over=None):
-        """Where a result is to lie, beside what its instruction reads; what it overwrites is there no more."""
+        """Where a result is to lie, beside what is read for it; what it overwrites is there no more."""
         b, (rows, columns, blocks) = self.b, shape
         pixel = blocks + b.pick(0, 0, 0, 1)
         row = columns * pixel + b.pick(0, 0, 0, 1)

@@ -1,4 +1,4 @@
-"""Maps that convolutions by tiles write for others in lines of bfloat16: which ones, and that bits stay the same."""
+"""Maps that convolutions by tiles write for others, in lines of bfloat16: which ones, and that bits stay."""
 
 import numpy as np
 import pytest
