@@ -9,13 +9,16 @@ namespace {
 
 // What work costs in cycles, measured: to spread a block, to widen a panel, a tile's product with 32 lanes and the
 // beginning and end of its sums; and the product of one pixel by the other kernels.
-constexpr int64_t kSpreadCost = 9, kPanelCost = 165, kTileCost = 88, kSumsCost = 150, kPixelCost = 12;
+constexpr int64_t kSpreadCost = 9, kPanelCost = 120, kTileCost = 88, kSumsCost = 150, kPixelCost = 12;
+
+// To read a line that another thread has written, likewise.
+constexpr int64_t kForeignCost = 14;
 
 // What a part of the work spreads, reads and writes stays in the second-level cache.
 constexpr int64_t kMostBytes = 768 << 10;
 constexpr int kLeastTiles = 8;  // but a part has so many, for the cost of its panels
 
-// Threads share the tiles of a convolution where each gets so many, else its output blocks.
+// Threads share the tiles of a convolution only where each gets so many.
 constexpr int kTilesPerThread = 6;
 
 int64_t up(int64_t n, int64_t by) { return (n + by - 1) / by; }
@@ -143,11 +146,18 @@ int64_t TilingMaker::part_bytes(const Share& share) const {
   return spread_bytes(share.part_tiles) + share.part_tiles * kTileRows * ends * (kBlock + 4);
 }
 
+// Else they share output blocks. Each widens all panels then, or reads all of the map, which others have written.
+bool TilingMaker::shares_tiles(int threads) const {
+  if (tiles() < kTilesPerThread * threads) return false;
+  const int64_t panels = int64_t(c_.taps) * c_.in_blocks * c_.out_blocks;
+  return c_.out_blocks < threads || panels * kPanelCost < kept_bytes() / kPositionBytes * kForeignCost;
+}
+
 TilingMaker::Share TilingMaker::share_out(int threads) const {
   const int tiles = int(tables_.tiles.size());
   Share share{tiles, c_.out_blocks};
   int64_t parts = 1;
-  if (threads > 1 && tiles >= kTilesPerThread * threads)
+  if (threads > 1 && shares_tiles(threads))
     parts = threads;
   else if (threads > 1)
     share.part_blocks = int(up(c_.out_blocks, threads));

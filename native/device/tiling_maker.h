@@ -64,6 +64,7 @@ class TilingMaker {
   int64_t plane_bytes(int part_tiles) const;
   int64_t spread_bytes(int part_tiles) const;
   int64_t part_bytes(const Share& share) const;
+  bool shares_tiles(int threads) const;
 
   Window window_;
   const Convolve& c_;
