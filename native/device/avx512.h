@@ -142,8 +142,8 @@ INLINE __m512i find_exponents(__m512 (&sums)[P][2]) {
 }
 
 template <int P>
-INLINE void write_blocks(const Convolve& c, int out_block, int pixel, const __m512 (&sums)[P][2], __m512i exponents) {
-  const View& out = c.end.out;
+INLINE void write_blocks(const View& out, const int32_t* pixels, int out_block, const __m512 (&sums)[P][2],
+                         __m512i exponents) {
   const int shift = out.bits - 2;
   OfBlocks inverses, steps;
   inverses = _mm512_sub_epi32(_mm512_set1_epi32((254 + shift) << 23), exponents);
@@ -166,7 +166,7 @@ INLINE void write_blocks(const Convolve& c, int out_block, int pixel, const __m5
     const __m512i both = pack(words[p], words[p + 1]);
     const __m256i halves[2] = {_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1)};
     for (int q = p; q < p + 2 && q < P; ++q) {
-      const int64_t at = c.pixel_out[pixel + q] + out_block;
+      const int64_t at = pixels[q] + out_block;
       memcpy(out.mantissas + at * kBlock, &halves[q - p], 32);
       out.steps[at] = steps.value[kPlace[q]];
     }
@@ -178,7 +178,8 @@ struct BlockEnds {
   template <int P, bool kRelu>
   static INLINE void encode(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
     if (kRelu) drop_negatives(sums);
-    write_blocks<P>(c, out_block, pixel, sums, find_exponents<P>(sums));
+    const __m512i exponents = find_exponents<P>(sums);
+    write_blocks<P>(c.end.out, c.pixel_out + pixel, out_block, sums, exponents);
   }
 
   template <int P>

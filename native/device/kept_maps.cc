@@ -83,10 +83,10 @@ class Remains {
   bool whole_ = true;
 };
 
-// A map that is kept: the step that makes it, those that read it, and where it lies.
+// A map that is kept: the step that makes it, those that multiply it, those that read each pixel, and where it lies.
 struct KeptMap {
   int maker, last;  // steps; the map is there from one to the other
-  std::vector<int> inputs, residuals;
+  std::vector<int> inputs, others;
   std::vector<int32_t> positions;
   int64_t plane_bytes;
   size_t bytes, offset = 0;
@@ -99,13 +99,10 @@ struct KeptMap {
 
 class Keeper {
  public:
-  Keeper(const std::vector<Step>& steps, const std::vector<Traffic>& traffic) : traffic_(traffic) {
-    for (const Step& step : steps) {
-      const auto* convolve = std::get_if<std::unique_ptr<ConvolveStep>>(&step.work);
-      tiled_.push_back(convolve && (*convolve)->maker ? convolve->get() : nullptr);
-    }
+  Keeper(std::vector<Step>& steps, const std::vector<Traffic>& traffic) : steps_(steps), traffic_(traffic) {
+    pooled_.resize(steps.size());
     for (int step = 0; step < int(steps.size()); ++step)
-      if (tiled_[size_t(step)] && traffic_[size_t(step)].out) keep(step);
+      if (traffic_[size_t(step)].out && can_make(step)) keep(step);
   }
 
   Buffer<uint8_t> connect() {
@@ -116,46 +113,60 @@ class Keeper {
 
  private:
   struct Readers {
-    std::vector<int> inputs, residuals;
-    bool others = false;
+    std::vector<int> inputs, others;  // of convolutions by tiles; residuals of these, and pools
+    bool blocks = false;              // whether something else reads it
 
     int last() const {
       int step = 0;
-      for (const auto* some : {&inputs, &residuals})
+      for (const auto* some : {&inputs, &others})
         for (const int reader : *some) step = std::max(step, reader);
       return step;
     }
   };
 
-  const TilingMaker& tiling(int step) const { return *tiled_[size_t(step)]->maker; }
+  ConvolveStep* tiled(int step) const {
+    const auto* convolve = std::get_if<std::unique_ptr<ConvolveStep>>(&steps_[size_t(step)].work);
+    return convolve && (*convolve)->maker ? convolve->get() : nullptr;
+  }
+  Pool* pool(int step) const { return std::get_if<Pool>(&steps_[size_t(step)].work); }
+  Transfer* load(int step) const { return std::get_if<Transfer>(&steps_[size_t(step)].work); }
+  const TilingMaker& tiling(int step) const { return *tiled(step)->maker; }
+
+  // Pools whose input is kept can keep what they make.
+  bool can_make(int step) const {
+    return tiled(step) || (pool(step) && pooled_[size_t(step)]) || (load(step) && load(step)->spreads());
+  }
+
   // Who reads what a step has written, up to its end or, in the next run, up to the same step.
   Readers readers_of(int writer) const {
     const MapPlace& map = *traffic_[size_t(writer)].out;
     const int count = int(traffic_.size());
     Readers found;
     Remains remains(map);
-    for (int n = 1; n < count && !remains.none() && !found.others; ++n) {
+    for (int n = 1; n < count && !remains.none() && !found.blocks; ++n) {
       const int step = (writer + n) % count;
       const Traffic& t = traffic_[size_t(step)];
-      const bool usable = remains.whole() && step > writer && tiled_[size_t(step)];
-      const auto read = [&](const std::optional<MapPlace>& place, std::vector<int>& readers) {
+      const auto read = [&](const std::optional<MapPlace>& place, bool can_read, std::vector<int>& readers) {
         if (!place || !remains.overlap(*place)) return;
-        if (usable && *place == map)
+        if (can_read && remains.whole() && step > writer && *place == map)
           readers.push_back(step);
         else
-          found.others = true;
+          found.blocks = true;
       };
-      read(t.in, found.inputs);
-      read(t.other, found.residuals);
+      if (pool(step))
+        read(t.in, t.out.has_value(), found.others);
+      else
+        read(t.in, tiled(step), found.inputs);
+      read(t.other, tiled(step), found.others);
       if (t.out) remains.overwrite(*t.out);
     }
     return found;
   }
 
-  // Keeps one map for all that would spread it alike. Residuals are read of one that has all pixels.
+  // Keeps one map for all that would spread it alike. Others read one that has all pixels.
   void keep(int writer) {
     const Readers readers = readers_of(writer);
-    if (readers.others) return;
+    if (readers.blocks) return;
     std::vector<KeptMap> maps;
     for (const int input : readers.inputs) {
       const TilingMaker& t = tiling(input);
@@ -165,14 +176,16 @@ class Keeper {
         same->inputs.push_back(input);
       else
         maps.push_back({writer, readers.last(), {input}, {}, t.positions(), t.kept_plane_bytes(), size_t(t.kept_bytes())});
-      if (!t.keepable()) return;
     }
-    if (!readers.residuals.empty()) {
+    if (!readers.others.empty()) {
       auto whole = std::find_if(maps.begin(), maps.end(), [](const KeptMap& map) { return map.has_all(); });
       if (whole == maps.end()) whole = maps.insert(whole, plain_map(writer, readers.last()));
-      whole->residuals = readers.residuals;
+      whole->others = readers.others;
     }
-    if (maps.size() <= kMostFeeds) maps_.insert(maps_.end(), maps.begin(), maps.end());
+    const auto large = [](const KeptMap& map) { return map.bytes > size_t(TilingMaker::kMostSpread); };
+    if (maps.size() > kMostFeeds || std::any_of(maps.begin(), maps.end(), large)) return;
+    maps_.insert(maps_.end(), maps.begin(), maps.end());
+    for (const int reader : readers.others) pooled_[size_t(reader)] = true;
   }
 
   // Of all pixels and nothing else.
@@ -201,27 +214,34 @@ class Keeper {
     return bytes;
   }
 
+  Feeds& feeds_of(int step) const {
+    if (pool(step)) return pool(step)->feeds;
+    return load(step) ? load(step)->feeds : tiled(step)->work.feeds;
+  }
+
   void connect(const KeptMap& map, uint8_t* lines) {
-    ConvolveStep& maker = *tiled_[size_t(map.maker)];
-    auto& positions = maker.feed_positions[maker.work.feed_count];
+    Step& maker = steps_[size_t(map.maker)];
+    Feeds& feeds = feeds_of(map.maker);
+    auto& positions = maker.positions[feeds.count];
     positions = map.positions;
     const SpreadMap feed{lines, map.plane_bytes, positions.data()};
-    maker.work.feeds[maker.work.feed_count++] = feed;
-    for (const int residual : map.residuals) tiled_[size_t(residual)]->work.residual = feed;
-    for (const int input : map.inputs) tiled_[size_t(input)]->kept = lines;
+    feeds.maps[feeds.count++] = feed;
+    for (const int other : map.others) (pool(other) ? pool(other)->lines : tiled(other)->work.residual) = feed;
+    for (const int input : map.inputs) tiled(input)->kept = lines;
     if (map.inputs.empty()) return;
     for (const auto& margin : tiling(map.inputs[0]).margins(positions))
       maker.margins.push_back({lines + margin.first * kPositionBytes, size_t(margin.count * kPositionBytes)});
   }
 
+  std::vector<Step>& steps_;
   const std::vector<Traffic>& traffic_;
-  std::vector<ConvolveStep*> tiled_;  // of each step, where it is a convolution by tiles
+  std::vector<bool> pooled_;  // pools whose input is kept
   std::vector<KeptMap> maps_;
 };
 
 }  // namespace
 
-Buffer<uint8_t> keep_maps(const std::vector<Step>& steps, const std::vector<Traffic>& traffic) {
+Buffer<uint8_t> keep_maps(std::vector<Step>& steps, const std::vector<Traffic>& traffic) {
   return Keeper(steps, traffic).connect();
 }
 

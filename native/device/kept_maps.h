@@ -1,5 +1,5 @@
-// Maps between convolutions by tiles. Where nothing else reads a map, the convolution that makes it writes it as those
-// that read it want it, in planes, and its blocks are never written.
+// Maps of convolutions by tiles. Where these, and pools, are all that reads a map, whatever makes it writes it as they
+// want it, spread in lines of bfloat16, and its blocks are never written.
 #pragma once
 #include <optional>
 
@@ -30,6 +30,6 @@ struct Traffic {
 
 // Finds such maps in what a run does, one Traffic for each step, and connects those that write and read them.
 // Returns the memory where they lie.
-Buffer<uint8_t> keep_maps(const std::vector<Step>& steps, const std::vector<Traffic>& traffic);
+Buffer<uint8_t> keep_maps(std::vector<Step>& steps, const std::vector<Traffic>& traffic);
 
 }  // namespace gatecast

@@ -45,7 +45,13 @@ struct SpreadMap {
   const int32_t* positions = nullptr;  // of each pixel in block 0's plane; -1 where nothing reads it
 };
 
+// Such maps that an instruction writes for those that read them, in place of its blocks.
 constexpr int kMostFeeds = 2;
+
+struct Feeds {
+  SpreadMap maps[kMostFeeds];
+  int count = 0;
+};
 
 // Output pixels are numbered by row, then column, and taken in tiles of Kernels::pixels.
 struct Convolve {
@@ -69,10 +75,8 @@ struct Convolve {
   const float* resumed;            // partial sums [pixel][output block][32]; or null
   float* suspended;
   Epilogue end;
-  // Of a convolution by tiles: what it makes, written as those that read it want it in place of `end.out`; and the
-  // residual, where that was done.
-  SpreadMap feeds[kMostFeeds], residual;
-  int feed_count = 0;
+  SpreadMap residual;              // of a convolution by tiles, where its maker has spread that
+  Feeds feeds;
 };
 
 struct Pool {
@@ -82,6 +86,16 @@ struct Pool {
   bool average;
   float factor;
   Epilogue end;
+  SpreadMap lines;  // the input, where its maker has spread that
+  Feeds feeds;      // only then
+};
+
+// Rows of bfp8 in external memory, to be spread: docs/spec/isa.md §6.
+struct Loading {
+  const uint8_t *mantissas, *exponents;
+  int64_t row_pitch, exponent_pitch, pixel_pitch;
+  int columns, blocks;
+  const Feeds* feeds;
 };
 
 struct Elementwise {

@@ -260,73 +260,80 @@ void suspend_tile(const Convolve& c, int out_block, const Tile& tile, const floa
 
 constexpr int kGroup = 8;  // pixels that are ended together
 
+INLINE __m512 even_channels(__m512i line) { return floats(_mm512_slli_epi32(line, 16)); }
+INLINE __m512 odd_channels(__m512i line) { return floats(_mm512_and_si512(line, _mm512_set1_epi32(int(0xffff0000)))); }
+
+INLINE __m512i load_line(const SpreadMap& map, int64_t block, int64_t pixel) {
+  return _mm512_load_si512(map.lines + block * map.plane_bytes + int64_t(map.positions[pixel]) * kPositionBytes);
+}
+
+// Whether pixels have positions that follow one another.
+template <int P>
+INLINE bool follow(const int32_t* positions) {
+  const __m512i all = _mm512_maskz_loadu_epi32(__mmask16((1 << P) - 1), positions);
+  const __m512i numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i expected = _mm512_add_epi32(_mm512_set1_epi32(positions[0]), numbers);
+  return positions[0] >= 0 && !_mm512_mask_cmpneq_epi32_mask(__mmask16((1 << P) - 1), all, expected);
+}
+
+// A float whose unit is a block's step, added and taken off, rounds to even. What a block cannot hold is clamped as
+// the bits of bfloat16, which are in order.
+template <int P, bool kRelu>
+INLINE void write_lines(const Feeds& feeds, int mantissa_bits, int out_block, int pixel, const __m512 (&sums)[P][2],
+                        __m512i exponents) {
+  const int shift = mantissa_bits - 2;
+  OfBlocks magics, limits;
+  // 1.5 * 2**23 times the step, and the largest value twice: as a float it has zeros below.
+  const __m512i field = _mm512_add_epi32(exponents, _mm512_set1_epi32((23 - shift) << 23));
+  magics = _mm512_or_si512(field, _mm512_set1_epi32(0x400000));
+  const __m512i largest = _mm512_sub_epi32(exponents, _mm512_set1_epi32((1 << (23 - shift)) - (1 << 23)));
+  limits = _mm512_or_si512(largest, _mm512_srli_epi32(largest, 16));
+  __m512i lines[P];
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) {
+    const __m512 magic = magics.each(p);
+    const __m512i most = bits(limits.each(p));
+    const __m512i even = bits(_mm512_sub_ps(_mm512_add_ps(sums[p][0], magic), magic));
+    const __m512i odd = bits(_mm512_sub_ps(_mm512_add_ps(sums[p][1], magic), magic));
+    // A negative value that ReLU drops may be no bfloat16; its sign tells.
+    const __m512i line =
+        _mm512_min_epi16(_mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd), most);
+    lines[p] = kRelu ? _mm512_max_epi16(line, _mm512_setzero_si512())
+                     : _mm512_min_epu16(line, _mm512_or_si512(most, _mm512_set1_epi32(int(0x80008000))));
+  }
+  for (int n = 0; n < feeds.count; ++n) {
+    const SpreadMap& feed = feeds.maps[n];
+    uint8_t* plane = feed.lines + out_block * feed.plane_bytes;
+    const int32_t* positions = feed.positions + pixel;
+    if (follow<P>(positions)) {
+      uint8_t* to = plane + int64_t(positions[0]) * kPositionBytes;
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) _mm512_store_si512(to + p * kPositionBytes, lines[p]);
+    } else {
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p)
+        if (positions[p] >= 0) _mm512_store_si512(plane + int64_t(positions[p]) * kPositionBytes, lines[p]);
+    }
+  }
+}
+
 // Ends whose outputs, and residuals, may be in lines.
 struct TileEnds {
   template <int P, bool kRelu>
   static INLINE void encode(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
-    if (!c.feed_count) return BlockEnds::encode<P, kRelu>(c, out_block, pixel, sums);
-    write_lines<P, kRelu>(c, out_block, pixel, sums, find_exponents<P, kRelu>(sums));
+    if (!c.feeds.count) return BlockEnds::encode<P, kRelu>(c, out_block, pixel, sums);
+    const __m512i exponents = find_exponents<P, kRelu>(sums);
+    write_lines<P, kRelu>(c.feeds, c.end.out.bits, out_block, pixel, sums, exponents);
   }
 
   template <int P>
   static INLINE void add_residuals(const Convolve& c, int out_block, int pixel, __m512 (&sums)[P][2]) {
     if (!c.residual.lines) return BlockEnds::add_residuals<P>(c, out_block, pixel, sums);
-    const uint8_t* plane = c.residual.lines + out_block * c.residual.plane_bytes;
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
-      const __m512i line = _mm512_load_si512(plane + int64_t(c.residual.positions[pixel + p]) * kPositionBytes);
-      sums[p][0] = _mm512_add_ps(sums[p][0], floats(_mm512_slli_epi32(line, 16)));
-      sums[p][1] = _mm512_add_ps(sums[p][1], floats(_mm512_and_si512(line, _mm512_set1_epi32(int(0xffff0000)))));
-    }
-  }
-
-  // Whether pixels have positions that follow one another.
-  template <int P>
-  static INLINE bool follow(const int32_t* positions) {
-    const __m512i all = _mm512_maskz_loadu_epi32(__mmask16((1 << P) - 1), positions);
-    const __m512i numbers = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i expected = _mm512_add_epi32(_mm512_set1_epi32(positions[0]), numbers);
-    return positions[0] >= 0 && !_mm512_mask_cmpneq_epi32_mask(__mmask16((1 << P) - 1), all, expected);
-  }
-
-  // A float whose unit is a block's step, added and taken off, rounds to even. What a block cannot hold is clamped as
-  // the bits of bfloat16, which are in order.
-  template <int P, bool kRelu>
-  static INLINE void write_lines(const Convolve& c, int out_block, int pixel, const __m512 (&sums)[P][2],
-                                 __m512i exponents) {
-    const int shift = c.end.out.bits - 2;
-    OfBlocks magics, limits;
-    // 1.5 * 2**23 times the step, and the largest value twice: as a float it has zeros below.
-    const __m512i field = _mm512_add_epi32(exponents, _mm512_set1_epi32((23 - shift) << 23));
-    magics = _mm512_or_si512(field, _mm512_set1_epi32(0x400000));
-    const __m512i largest = _mm512_sub_epi32(exponents, _mm512_set1_epi32((1 << (23 - shift)) - (1 << 23)));
-    limits = _mm512_or_si512(largest, _mm512_srli_epi32(largest, 16));
-    __m512i lines[P];
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
-      const __m512 magic = magics.each(p);
-      const __m512i most = bits(limits.each(p));
-      const __m512i even = bits(_mm512_sub_ps(_mm512_add_ps(sums[p][0], magic), magic));
-      const __m512i odd = bits(_mm512_sub_ps(_mm512_add_ps(sums[p][1], magic), magic));
-      // A negative value that ReLU drops may be no bfloat16; its sign tells.
-      const __m512i line =
-          _mm512_min_epi16(_mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd), most);
-      lines[p] = kRelu ? _mm512_max_epi16(line, _mm512_setzero_si512())
-                       : _mm512_min_epu16(line, _mm512_or_si512(most, _mm512_set1_epi32(int(0x80008000))));
-    }
-    for (int n = 0; n < c.feed_count; ++n) {
-      const SpreadMap& feed = c.feeds[n];
-      uint8_t* plane = feed.lines + out_block * feed.plane_bytes;
-      const int32_t* positions = feed.positions + pixel;
-      if (follow<P>(positions)) {
-        uint8_t* to = plane + int64_t(positions[0]) * kPositionBytes;
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) _mm512_store_si512(to + p * kPositionBytes, lines[p]);
-      } else {
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p)
-          if (positions[p] >= 0) _mm512_store_si512(plane + int64_t(positions[p]) * kPositionBytes, lines[p]);
-      }
+      const __m512i line = load_line(c.residual, out_block, pixel + p);
+      sums[p][0] = _mm512_add_ps(sums[p][0], even_channels(line));
+      sums[p][1] = _mm512_add_ps(sums[p][1], odd_channels(line));
     }
   }
 };
@@ -453,9 +460,99 @@ void convolve_tiles(const Convolve& c, const Tiling& t, int first_out, int last_
   _tile_release();
 }
 
+// Spreads rows of blocks that come from outside; those that read them have chosen where.
+void load_lines(const Loading& l, int first_row, int last_row) {
+  for (int y = first_row; y < last_row; ++y) {
+    const uint8_t* mantissas = l.mantissas + y * l.row_pitch;
+    const uint8_t* exponents = l.exponents + y * l.exponent_pitch;
+    for (int x = 0; x < l.columns; ++x, mantissas += l.pixel_pitch * kBlock, exponents += l.pixel_pitch)
+      for (int block = 0; block < l.blocks; ++block) {
+        __m256i bytes;
+        memcpy(&bytes, mantissas + block * kBlock, 32);
+        const Scale scale(floats(_mm512_set1_epi32((exponents[block] - 6) << 23)));
+        const __m512i line = scale(_mm512_cvtepu16_epi32(bytes), 0x80);
+        for (int n = 0; n < l.feeds->count; ++n) {
+          const SpreadMap& feed = l.feeds->maps[n];
+          const int64_t position = feed.positions[int64_t(y) * l.columns + x];
+          if (position >= 0) _mm512_store_si512(feed.lines + block * feed.plane_bytes + position * kPositionBytes, line);
+        }
+      }
+  }
+}
+
+// Rows and columns of a pool's window that are inside the map.
+struct Inside {
+  Inside(const Pool& p, int oy, int ox)
+      : y(p.in_y + oy * p.stride_y), x(p.in_x + ox * p.stride_x), y_end(y + p.kernel_rows), x_end(x + p.kernel_columns) {
+    if (y < 0) y = 0;
+    if (x < 0) x = 0;
+    if (y_end > p.in_rows) y_end = p.in_rows;
+    if (x_end > p.in_columns) x_end = p.in_columns;
+  }
+
+  int y, x, y_end, x_end;
+};
+
+// Bits of bfloat16 are in order as signed numbers, but for negative ones among themselves, whose order is the inverse.
+INLINE __m512i largest_line(const Pool& p, int block, const Inside& w) {
+  __m512i most = _mm512_set1_epi16(int16_t(0x8000)), least = _mm512_set1_epi16(-1);
+  for (int y = w.y; y < w.y_end; ++y)
+    for (int x = w.x; x < w.x_end; ++x) {
+      const __m512i line = load_line(p.lines, block, int64_t(y) * p.in_columns + x);
+      most = _mm512_max_epi16(most, line);
+      least = _mm512_min_epu16(least, line);
+    }
+  return _mm512_mask_mov_epi16(most, _mm512_movepi16_mask(most), least);
+}
+
+INLINE void average_lines(const Pool& p, int block, const Inside& w, __m512 (&sum)[2]) {
+  sum[0] = sum[1] = _mm512_setzero_ps();
+  for (int y = w.y; y < w.y_end; ++y)
+    for (int x = w.x; x < w.x_end; ++x) {
+      const __m512i line = load_line(p.lines, block, int64_t(y) * p.in_columns + x);
+      sum[0] = _mm512_add_ps(sum[0], even_channels(line));
+      sum[1] = _mm512_add_ps(sum[1], odd_channels(line));
+    }
+  for (__m512& v : sum) v = _mm512_mul_ps(v, _mm512_set1_ps(p.factor));
+}
+
+// Some outputs of a row.
+template <int P>
+void pool_group(const Pool& p, int block, int oy, int ox) {
+  __m512 values[P][2];
+  int32_t pixels[P];
+#pragma GCC unroll 8
+  for (int n = 0; n < P; ++n) {
+    const Inside inside(p, oy, ox + n);
+    pixels[n] = int32_t(p.end.out.at(oy, ox + n));
+    if (p.average) {
+      average_lines(p, block, inside, values[n]);
+    } else {
+      const __m512i line = largest_line(p, block, inside);
+      values[n][0] = even_channels(line), values[n][1] = odd_channels(line);
+    }
+  }
+  const __m512i exponents = find_exponents<P>(values);
+  if (p.feeds.count)
+    write_lines<P, false>(p.feeds, p.end.out.bits, block, oy * p.columns + ox, values, exponents);
+  else
+    write_blocks<P>(p.end.out, pixels, block, values, exponents);
+}
+
+using PoolGroup = void (*)(const Pool&, int block, int oy, int ox);
+constexpr PoolGroup kPoolGroup[kGroup] = {pool_group<1>, pool_group<2>, pool_group<3>, pool_group<4>,
+                                          pool_group<5>, pool_group<6>, pool_group<7>, pool_group<8>};
+
+void pool_lines(const Pool& p, int first_row, int last_row) {
+  for (int oy = first_row; oy < last_row; ++oy)
+    for (int block = 0; block < p.blocks; ++block)
+      for (int ox = 0; ox < p.columns; ox += kGroup)
+        kPoolGroup[(p.columns - ox < kGroup ? p.columns - ox : kGroup) - 1](p, block, oy, ox);
+}
+
 }  // namespace
 
 namespace gatecast {
 extern const TileKernels kAmxTiles = {kMostSteps * kPanelTiles + int64_t(sizeof(Work)), kSumFloats * 4 + 8,
-                                      convolve_tiles};
+                                      convolve_tiles, load_lines, pool_lines};
 }

@@ -60,7 +60,7 @@ Program::Program(const Layout& layout, const uint32_t* text, size_t instructions
     (n < prologue ? prologue_ : body_).push_back(std::move(*step));
     if (n >= prologue) traffic.emplace_back(instruction);
   }
-  kept_ = keep_maps(body_, traffic);
+  if (kernels.tiles) kept_ = keep_maps(body_, traffic);
   finish_tilings();
   reserve_scratch();
   execute(prologue_, nullptr);
@@ -73,8 +73,7 @@ int Program::tilings() const {
 int Program::kept_maps() const {
   int count = 0;
   for (const Step& step : body_)
-    if (const auto* convolve = std::get_if<std::unique_ptr<ConvolveStep>>(&step.work))
-      count += (*convolve)->work.feed_count;
+    for (const auto& positions : step.positions) count += !positions.empty();
   return count;
 }
 
@@ -119,26 +118,31 @@ void Program::execute(const Step& step) {
     void operator()(const Transfer& t) const {
       uint8_t* external = const_cast<uint8_t*>(program.memory_.sections[t.section].data);
       const uint8_t flip = program.kernels_.flip;
-      program.execute_rows(t.rows, int64_t(t.columns) * t.blocks,
-                           [&](int first, int last) { transfer(t, external, flip, first, last); });
+      program.execute_rows(t.rows, int64_t(t.columns) * t.blocks, [&](int first, int last) {
+        if (t.feeds.count)
+          program.kernels_.tiles->load(t.loading(external), first, last);
+        else
+          transfer(t, external, flip, first, last);
+      });
     }
     void operator()(const Constants& c) const { memcpy(c.to, c.from, c.bytes); }
     void operator()(const std::unique_ptr<ConvolveStep>& c) const { program.execute_parts(*c); }
     void operator()(const Pool& p) const {
+      const auto pool = p.lines.lines ? program.kernels_.tiles->pool : program.kernels_.pool;
       program.execute_rows(p.rows, int64_t(p.columns) * p.blocks,
-                           [&](int first, int last) { program.kernels_.pool(p, first, last); });
+                           [&](int first, int last) { pool(p, first, last); });
     }
     void operator()(const Elementwise& e) const {
       program.execute_rows(e.rows, int64_t(e.columns) * e.blocks,
                            [&](int first, int last) { program.kernels_.elementwise(e, first, last); });
     }
   };
+  for (const Margin& margin : step.margins) memset(margin.from, 0, margin.bytes);
   std::visit(Visitor{*this}, step.work);
 }
 
 void Program::execute_parts(const ConvolveStep& step) {
   const Convolve& c = step.work;
-  for (const Margin& margin : step.margins) memset(margin.from, 0, margin.bytes);
   const ConvolveParts work{step, kernels_, scratch_.data(), thread_scratch_};
   const int parts = step.parts();
   if (int64_t(c.pixels) * c.taps * c.in_blocks * c.out_blocks >= kLeastProducts) {

@@ -17,12 +17,6 @@ struct Constants {
   size_t bytes;
 };
 
-// Memory to be set to zeros.
-struct Margin {
-  uint8_t* from;
-  size_t bytes;
-};
-
 // A convolution with the tables that its `Convolve` points into.
 struct ConvolveStep {
   Convolve work;
@@ -30,17 +24,24 @@ struct ConvolveStep {
   std::unique_ptr<TilingMaker> maker;              // of one that tiles suit, until its tables are made
   std::unique_ptr<TilingTables> tables;
   const uint8_t* kept = nullptr;                   // its input, where that is in planes: see kept_maps.h
-  std::vector<int32_t> feed_positions[kMostFeeds];
-  std::vector<Margin> margins;                     // of what it feeds
   int tiles = 0, part_tiles = 0, part_blocks = 0;  // a part of the work is so many tiles of so many output blocks
 
   int parts_across() const { return (work.out_blocks + part_blocks - 1) / part_blocks; }
   int parts() const { return (tiles + part_tiles - 1) / part_tiles * parts_across(); }
 };
 
+// Memory to be set to zeros.
+struct Margin {
+  uint8_t* from;
+  size_t bytes;
+};
+
 struct Step {
   int number;  // of the instruction in the text
   std::variant<Transfer, Constants, std::unique_ptr<ConvolveStep>, Pool, Elementwise> work;
+  // Of its Feeds.
+  std::vector<int32_t> positions[kMostFeeds] = {};
+  std::vector<Margin> margins = {};
 };
 
 class Program {

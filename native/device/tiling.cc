@@ -9,7 +9,7 @@ namespace {
 
 // What work costs in cycles, measured: to spread a block, to widen a panel, a tile's product with 32 lanes and the
 // beginning and end of its sums; and the product of one pixel by the other kernels.
-constexpr int64_t kSpreadCost = 9, kPanelCost = 120, kTileCost = 88, kSumsCost = 150, kPixelCost = 12;
+constexpr int64_t kSpreadCost = 3, kPanelCost = 120, kTileCost = 88, kSumsCost = 150, kPixelCost = 12;
 
 // To read a line that another thread has written, likewise.
 constexpr int64_t kForeignCost = 14;

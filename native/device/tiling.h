@@ -44,6 +44,9 @@ struct TileKernels {
   int64_t bytes, tile_bytes;  // of scratch memory after the map's: in all, and for each tile of a part
   void (*convolve)(const Convolve&, const Tiling&, int first_block, int last_block, int first_tile, int last_tile,
                    uint8_t* scratch);
+  // Of what is before and between them.
+  void (*load)(const Loading&, int first_row, int last_row);
+  void (*pool)(const Pool&, int first_row, int last_row);
 };
 
 extern const TileKernels kAmxTiles;

@@ -39,7 +39,6 @@ class TilingMaker {
   bool faster(const Share& share) const;
 
   // Whether its maker can spread the map, whole; and how.
-  bool keepable() const { return kept_bytes() <= kMostSpread; }
   int64_t kept_plane_bytes() const { return plane_bytes(tiles()); }
   int64_t kept_bytes() const { return spread_bytes(tiles()); }
   bool same_planes(const TilingMaker& other) const;

@@ -10,6 +10,12 @@ struct Transfer {
   int64_t offset, row_pitch, exponents, exponent_pitch, pixel_pitch;
   View chip;
   int rows, columns, blocks;
+  Feeds feeds{};  // of a load
+
+  bool spreads() const { return inward && chip.bits == 8; }  // whether it could
+  Loading loading(const uint8_t* external) const {
+    return {external + offset, external + exponents, row_pitch, exponent_pitch, pixel_pitch, columns, blocks, &feeds};
+  }
 };
 
 Transfer transfer_of(const Instruction& i, const Memory& memory);
