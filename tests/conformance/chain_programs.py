@@ -94,11 +94,16 @@ class Chain:
 
     def pool(self):
         b, (view, (rows, columns, blocks)) = self.b, self.read()
-        shape = ((rows - 1) // 2 + 1, (columns - 1) // 2 + 1, blocks)
-        fields = {"in_rows": rows, "in_columns": columns, "kernel_rows": 2, "kernel_columns": 2}
-        fields |= {"stride_y": 2, "stride_x": 2, "operation": 0, **view.fields("in")}
+        kernel, stride, average = b.pick(2, 3), b.pick(1, 2, 2), b.pick(0, 0, 1)
+        pad = b.number(0, kernel - 1)
+        shape = ((rows - 1 + pad) // stride + 1, (columns - 1 + pad) // stride + 1, blocks)
+        fields = {
+            "in_rows": rows, "in_columns": columns, "in_y": -pad, "in_x": -pad,
+            "kernel_rows": kernel, "kernel_columns": kernel, "stride_y": stride, "stride_x": stride,
+            "operation": average, "factor": average / kernel**2, **view.fields("in"),
+        }  # fmt: skip
         fields |= dict(zip(("out_rows", "out_columns", "out_blocks"), shape, strict=True))
-        out = self.room(shape, b.pick(*FORMATS), [(view, (rows, columns, blocks))])
+        out = self.room(shape, b.pick("bfp8", *FORMATS), [(view, (rows, columns, blocks))])
         b.add("pool", **fields, **out.fields("out"))
 
     def map(self):

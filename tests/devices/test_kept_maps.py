@@ -45,16 +45,18 @@ class Network(Builder):
         self.add("convolve", **fields | given, **self.views[to].fields("out"))
         return self
 
-    def pool(self, of, to, rows=ROWS):
-        fields = {"in_rows": rows, "in_columns": COLUMNS, "kernel_rows": 1, "kernel_columns": 1}
-        fields |= {
-            "stride_y": 1,
-            "stride_x": 1,
-            "out_rows": rows,
-            "out_columns": COLUMNS,
-            "out_blocks": BLOCKS,
-        }
+    def pool(self, of, to, rows=ROWS, kernel=1, operation=0):
+        fields = {"in_rows": rows, "in_columns": COLUMNS, "kernel_rows": kernel, "kernel_columns": kernel}
+        fields |= {"in_y": -(kernel // 2), "in_x": -(kernel // 2), "stride_y": 1, "stride_x": 1}
+        fields |= {"operation": operation, "factor": operation / kernel**2}
+        fields |= {"out_rows": rows, "out_columns": COLUMNS, "out_blocks": BLOCKS}
         self.add("pool", **fields, **self.views[of].fields("in"), **self.views[to].fields("out"))
+        return self
+
+    def map(self, of, to):
+        fields = {"repeat_y": 1, "repeat_x": 1, "operation": 0, **self.views[of].fields("a")}
+        fields |= {"out_rows": ROWS, "out_columns": COLUMNS, "out_blocks": BLOCKS}
+        self.add("map", **fields, **self.views[to].fields("out"))
         return self
 
     def kept(self, result):
@@ -71,82 +73,88 @@ class Network(Builder):
         return loaded._native.kept_maps
 
 
-def test_a_chain_keeps_all_but_its_ends():
-    assert Network("a", "b", "y").convolve("x", "a").convolve("a", "b", 3).convolve("b", "y").kept("y") == 2
+def test_a_chain_keeps_all_but_its_end():
+    assert Network("a", "b", "y").convolve("x", "a").convolve("a", "b", 3).convolve("b", "y").kept("y") == 3
+
+
+@pytest.mark.parametrize("operation", [0, 1])
+@pytest.mark.parametrize("seed", range(4))
+def test_pools_read_and_make_them(operation, seed):
+    n = Network("a", "b", "y", seed=seed).convolve("x", "a", activation=0)
+    assert n.pool("a", "b", kernel=3, operation=operation).convolve("b", "y").kept("y") == 3
+
+
+def test_a_pool_of_blocks_makes_blocks():
+    n = Network("a", "b", "y").map("x", "a").pool("a", "b", kernel=3)
+    assert n.convolve("b", "y").kept("y") == 0
 
 
 def test_a_residual_is_read_of_the_map_that_is_spread_for_an_input():
-    n = Network("a", "b", "y").convolve("x", "a").convolve("a", "b").convolve("b", "y", residual="a")
-    assert n.kept("y") == 2
-
-
-def test_a_residual_is_read_of_a_map_of_its_own_where_inputs_have_margins():
     n = Network("a", "b", "y").convolve("x", "a").convolve("a", "b", 3).convolve("b", "y", residual="a")
-    assert n.kept("y") == 2  # margins are beside the pixels: one map is enough
+    assert n.kept("y") == 3
+
+
+def test_a_residual_is_read_of_a_map_of_its_own():
     n = Network("a", "b", "y").convolve("x", "a").convolve("x", "b").convolve("b", "y", residual="a")
-    assert n.kept("y") == 2
+    assert n.kept("y") == 3
+    n = Network("a", "b", "c", "y").convolve("x", "a").convolve("a", "b", 1, 2).convolve("x", "c")
+    assert n.convolve("c", "y", residual="a").kept("y") == 4  # a stride leaves out pixels of `a`
 
 
-@pytest.mark.parametrize(
-    "seed", range(8)
-)  # weights of some are so far apart that an error would be rounded away
+@pytest.mark.parametrize("seed", range(8))
 def test_margins_are_zeros_where_another_map_was(seed):
-    n = Network("a", "b", "c", "d", "y", seed=seed).convolve("x", "a").convolve("a", "b").convolve("b", "c")
-    assert n.convolve("c", "d").convolve("d", "y", 3).kept("y") == 4  # `d` lies where `b` was
+    """Weights of some seeds are so far apart that an error would be rounded away."""
+    n = Network("a", "b", "c", "d", "e", "y", seed=seed).convolve("x", "a").convolve("a", "b")
+    n.convolve("b", "c").convolve("c", "d").convolve("d", "e")
+    assert n.convolve("e", "y", 3).kept("y") == 6  # `e` lies where `c` was
 
 
 def test_a_map_of_which_a_part_is_written_anew_is_read_in_blocks():
-    n = (
-        Network("a", "b", "y")
-        .convolve("x", "a")
-        .pool("x", "a", rows=4)
-        .convolve("a", "b", 3)
-        .convolve("b", "y")
-    )
-    assert n.kept("y") == 1
+    n = Network("a", "b", "c", "y").convolve("x", "a").map("x", "c").pool("c", "a", rows=4)
+    assert n.convolve("a", "b", 3).convolve("b", "y").kept("y") == 1
 
 
 @pytest.mark.parametrize("part", [{"in_rows": 4}, {"in_blocks": 1}])
 def test_a_map_of_which_a_part_is_read_stays_in_blocks(part):
     n = Network("a", "b", "y").convolve("x", "a").convolve("a", "b", 3, **part).convolve("a", "y", 3)
-    assert n.kept("y") == 0
+    assert n.kept("y") == 1  # `x`
 
 
 def test_a_result_in_place_of_its_residual():
     n = Network("a", "b").convolve("x", "a").convolve("a", "b", 3).convolve("b", "a", residual="a")
-    assert n.convolve("a", "b").kept("b") == 3
+    assert n.convolve("a", "b").kept("b") == 4
 
 
 def test_readers_with_strides_have_maps_of_their_own():
     n = Network("a", "b", "c", "y").convolve("x", "a").convolve("a", "b", 1, 2).convolve("a", "c")
-    assert n.convolve("c", "y").kept("y") == 3  # two of `a`; `b` is read by nobody
+    assert n.convolve("c", "y").kept("y") == 4  # two of `a`; `b` is read by nobody
 
 
 def test_too_many_kinds_of_readers():
     n = Network("a", "b", "c", "d", "y").convolve("x", "a").convolve("a", "b", 1, 2).convolve("a", "c", 3)
     n.convolve("a", "d", 3, 3)
-    assert n.convolve("c", "y").kept("y") == 1
+    assert n.convolve("c", "y").kept("y") == 2  # not `a`
 
 
-@pytest.mark.parametrize("reader", ["pool", "store"])
+@pytest.mark.parametrize("reader", ["map", "store"])
 def test_what_others_read_stays_in_blocks(reader):
     n = Network("a", "b", "c", "y").convolve("x", "a").convolve("a", "b")
-    if reader == "pool":
-        assert n.pool("a", "c").convolve("b", "y", residual="c").kept("y") == 1
+    if reader == "map":
+        assert n.map("a", "c").convolve("b", "y", residual="c").kept("y") == 2
     else:
-        assert n.convolve("b", "y").kept("b") == 1
+        assert n.convolve("b", "y").kept("b") == 2
 
 
 def test_what_lies_where_a_map_was_is_not_taken_for_it():
-    """`p` lies upon the last half of `a`, which nobody needs any more; a pool reads it."""
+    """`p` lies upon the last half of `a`, which nobody needs any more."""
     n = Network("a", "b", "y").convolve("x", "a").convolve("a", "b")
     a = n.views["a"]
     n.views["p"] = View(a.address + ROWS * COLUMNS, "bfp8", a.row, a.pixel)
     n.convolve("b", "y").convolve("y", "p", 3).pool("p", "b")
-    assert n.kept("b") == 3
+    assert n.kept("b") == 5
 
 
 def test_the_last_result_that_nobody_reads_is_not_kept():
     """Nor does the next run read it: it begins by writing there."""
     n = Network("a", "y").convolve("x", "a").convolve("a", "y").convolve("y", "a", 3)
-    assert n.kept("y") == 1
+    assert n.kept("y") == 2
