@@ -106,11 +106,10 @@ struct Packer {
 
 // What belongs to the block of each of up to eight pixels, that of pixel p in lane kPlace[p], to be read one by one.
 struct alignas(64) OfBlocks {
-  INLINE void operator=(__m512 all) {
-    _mm512_store_ps(value, all);
+  explicit INLINE OfBlocks(__m512i all) {
+    _mm512_store_si512(value, all);
     asm("" : "+m"(value));  // read from memory, not shuffled: the units for shuffles have enough to do
   }
-  INLINE void operator=(__m512i all) { *this = floats(all); }
   INLINE __m512 each(int p) const { return _mm512_set1_ps(value[kPlace[p]]); }
 
   float value[16];
@@ -145,9 +144,8 @@ template <int P>
 INLINE void write_blocks(const View& out, const int32_t* pixels, int out_block, const __m512 (&sums)[P][2],
                          __m512i exponents) {
   const int shift = out.bits - 2;
-  OfBlocks inverses, steps;
-  inverses = _mm512_sub_epi32(_mm512_set1_epi32((254 + shift) << 23), exponents);
-  steps = _mm512_sub_epi32(exponents, _mm512_set1_epi32(shift << 23));
+  const OfBlocks inverses(_mm512_sub_epi32(_mm512_set1_epi32((254 + shift) << 23), exponents));
+  const OfBlocks steps(_mm512_sub_epi32(exponents, _mm512_set1_epi32(shift << 23)));
   // Its unit is 1: adding it rounds to even, and leaves M + 128 in the lower half. The product is exact.
   const __m512 magic = _mm512_set1_ps(0x1.8p23f + 128);
   __m512i words[P + 1];

@@ -100,7 +100,7 @@ struct KeptMap {
 class Keeper {
  public:
   Keeper(std::vector<Step>& steps, const std::vector<Traffic>& traffic) : steps_(steps), traffic_(traffic) {
-    pooled_.resize(steps.size());
+    reads_lines_.resize(steps.size());
     for (int step = 0; step < int(steps.size()); ++step)
       if (traffic_[size_t(step)].out && can_make(step)) keep(step);
   }
@@ -134,7 +134,7 @@ class Keeper {
 
   // Pools whose input is kept can keep what they make.
   bool can_make(int step) const {
-    return tiled(step) || (pool(step) && pooled_[size_t(step)]) || (load(step) && load(step)->spreads());
+    return tiled(step) || (pool(step) && reads_lines_[size_t(step)]) || (load(step) && load(step)->spreads());
   }
 
   // Who reads what a step has written, up to its end or, in the next run, up to the same step.
@@ -185,7 +185,7 @@ class Keeper {
     const auto large = [](const KeptMap& map) { return map.bytes > size_t(TilingMaker::kMostSpread); };
     if (maps.size() > kMostFeeds || std::any_of(maps.begin(), maps.end(), large)) return;
     maps_.insert(maps_.end(), maps.begin(), maps.end());
-    for (const int reader : readers.others) pooled_[size_t(reader)] = true;
+    for (const int reader : readers.others) reads_lines_[size_t(reader)] = true;
   }
 
   // Of all pixels and nothing else.
@@ -235,7 +235,7 @@ class Keeper {
 
   std::vector<Step>& steps_;
   const std::vector<Traffic>& traffic_;
-  std::vector<bool> pooled_;  // pools whose input is kept
+  std::vector<bool> reads_lines_;  // of steps that read each pixel of a kept map
   std::vector<KeptMap> maps_;
 };
 

@@ -282,12 +282,11 @@ template <int P, bool kRelu>
 INLINE void write_lines(const Feeds& feeds, int mantissa_bits, int out_block, int pixel, const __m512 (&sums)[P][2],
                         __m512i exponents) {
   const int shift = mantissa_bits - 2;
-  OfBlocks magics, limits;
   // 1.5 * 2**23 times the step, and the largest value twice: as a float it has zeros below.
-  const __m512i field = _mm512_add_epi32(exponents, _mm512_set1_epi32((23 - shift) << 23));
-  magics = _mm512_or_si512(field, _mm512_set1_epi32(0x400000));
+  const __m512i units = _mm512_add_epi32(exponents, _mm512_set1_epi32((23 - shift) << 23));
   const __m512i largest = _mm512_sub_epi32(exponents, _mm512_set1_epi32((1 << (23 - shift)) - (1 << 23)));
-  limits = _mm512_or_si512(largest, _mm512_srli_epi32(largest, 16));
+  const OfBlocks magics(_mm512_or_si512(units, _mm512_set1_epi32(0x400000)));
+  const OfBlocks limits(_mm512_or_si512(largest, _mm512_srli_epi32(largest, 16)));
   __m512i lines[P];
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p) {
