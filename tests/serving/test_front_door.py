@@ -260,7 +260,7 @@ def test_the_deadline_goes_on_and_a_call_without_one_gets_one(door, recorder):
     door.call(PREDICT, predict(), timeout=7)
     door.call(PREDICT, predict(), timeout=None)
     (_, _, given), (_, _, own) = recorder.calls
-    assert 5 < given <= 7
+    assert 5 < given < 7.1  # gRPC rounds the time that is left up
     assert 290 < own < 305
 
 
