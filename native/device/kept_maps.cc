@@ -83,6 +83,9 @@ class Remains {
   bool whole_ = true;
 };
 
+// A map that is not gone after so many steps stays in blocks: no Program takes long to look through.
+constexpr int kMostSteps = 1000;
+
 // A map that is kept: the step that makes it, those that multiply it, those that read each pixel, and where it lies.
 struct KeptMap {
   int maker, last;  // steps; the map is there from one to the other
@@ -144,6 +147,7 @@ class Keeper {
     Readers found;
     Remains remains(map);
     for (int n = 1; n < count && !remains.none() && !found.blocks; ++n) {
+      found.blocks = n > kMostSteps;
       const int step = (writer + n) % count;
       const Traffic& t = traffic_[size_t(step)];
       const auto read = [&](const std::optional<MapPlace>& place, bool can_read, std::vector<int>& readers) {

@@ -154,6 +154,14 @@ def test_what_lies_where_a_map_was_is_not_taken_for_it():
     assert n.kept("b") == 5
 
 
+@pytest.mark.parametrize("steps, kept", [(10, 2), (1000, 0)])
+def test_what_is_still_there_after_many_steps_stays_in_blocks(steps, kept):
+    n = Network("a", "b", "y").convolve("x", "a").convolve("a", "b")
+    for _ in range(steps):
+        n.map("x", "y")
+    assert n.convolve("b", "y").kept("y") == kept  # `a` and `b`; others read `x`
+
+
 def test_the_last_result_that_nobody_reads_is_not_kept():
     """Nor does the next run read it: it begins by writing there."""
     n = Network("a", "y").convolve("x", "a").convolve("a", "y").convolve("y", "a", 3)
