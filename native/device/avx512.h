@@ -44,7 +44,7 @@ INLINE Lanes read_mantissas(const uint8_t* from) {
           _mm512_sub_ps(floats(odd), _mm512_set1_ps(0x1p15f + 128))};
 }
 
-INLINE void add_block(const uint8_t* block, float block_step, __m512 (&v)[2]) {
+INLINE void add_residual_block(const uint8_t* block, float block_step, __m512 (&v)[2]) {
   const Lanes mantissas = read_mantissas(block);
   const __m512 step = _mm512_set1_ps(block_step);
   // The products are exact.
@@ -116,8 +116,8 @@ struct alignas(64) OfBlocks {
 };
 
 // The powers of two that are the exponents of pixels' blocks, as bits of floats, of pixel p in lane kPlace[p]. Clamps
-// values beyond all exponents to what can still be rounded. With `kRelu` a block without positive values has any exponent:
-// it is zeros.
+// values beyond all exponents to what can still be rounded. With `kRelu` a block without positive values has any
+// exponent: it is zeros.
 template <int P, bool kRelu = false>
 INLINE __m512i find_exponents(__m512 (&sums)[P][2]) {
   __m512i most[8];
@@ -185,7 +185,7 @@ struct BlockEnds {
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
       const int64_t at = c.pixel_residual[pixel + p] + out_block;
-      add_block(c.end.residual.mantissas + at * kBlock, c.end.residual.steps[at], sums[p]);
+      add_residual_block(c.end.residual.mantissas + at * kBlock, c.end.residual.steps[at], sums[p]);
     }
   }
 };

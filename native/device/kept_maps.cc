@@ -174,20 +174,24 @@ class Keeper {
     std::vector<KeptMap> maps;
     for (const int input : readers.inputs) {
       const TilingMaker& t = tiling(input);
+      if (t.kept_bytes() > TilingMaker::kMostSpread) return;
       const auto same = std::find_if(maps.begin(), maps.end(),
                                      [&](const KeptMap& map) { return tiling(map.inputs[0]).same_planes(t); });
       if (same != maps.end())
         same->inputs.push_back(input);
       else
-        maps.push_back({writer, readers.last(), {input}, {}, t.positions(), t.kept_plane_bytes(), size_t(t.kept_bytes())});
+        maps.push_back(
+            {writer, readers.last(), {input}, {}, t.positions(), t.kept_plane_bytes(), size_t(t.kept_bytes())});
     }
     if (!readers.others.empty()) {
       auto whole = std::find_if(maps.begin(), maps.end(), [](const KeptMap& map) { return map.has_all(); });
-      if (whole == maps.end()) whole = maps.insert(whole, plain_map(writer, readers.last()));
+      if (whole == maps.end()) {
+        if (plain_bytes(writer) > TilingMaker::kMostSpread) return;
+        whole = maps.insert(whole, plain_map(writer, readers.last()));
+      }
       whole->others = readers.others;
     }
-    const auto large = [](const KeptMap& map) { return map.bytes > size_t(TilingMaker::kMostSpread); };
-    if (maps.size() > kMostFeeds || std::any_of(maps.begin(), maps.end(), large)) return;
+    if (maps.size() > kMostFeeds) return;
     maps_.insert(maps_.end(), maps.begin(), maps.end());
     for (const int reader : readers.others) reads_lines_[size_t(reader)] = true;
   }
@@ -197,8 +201,12 @@ class Keeper {
     const MapPlace& map = *traffic_[size_t(writer)].out;
     std::vector<int32_t> positions(size_t(map.rows * map.columns));
     std::iota(positions.begin(), positions.end(), 0);
-    const int64_t plane_bytes = plane_bytes_for(map.rows * map.columns);
-    return {writer, last, {}, {}, positions, plane_bytes, size_t(plane_bytes * map.blocks)};
+    return {writer, last, {}, {}, positions, plain_bytes(writer) / map.blocks, size_t(plain_bytes(writer))};
+  }
+
+  int64_t plain_bytes(int writer) const {
+    const MapPlace& map = *traffic_[size_t(writer)].out;
+    return plane_bytes_for(map.rows * map.columns) * map.blocks;
   }
 
   // Lays maps that are there at the same time beside each other; returns how large the memory is.

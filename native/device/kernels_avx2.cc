@@ -1,7 +1,7 @@
 // Kernels for AVX2 and FMA: maddubs(|a|, w with a's sign) cannot saturate, because -128 is no mantissa.
 //
-// The integer sum d of a block starts from the bits of the float 1.5 * 2**23 * 2**e, e the weights' exponent, so that it
-// lands in that float's mantissa field. One subtraction, which is exact, leaves d * 2**e; its product with the
+// The integer sum d of a block starts from the bits of the float 1.5 * 2**23 * 2**e, e the weights' exponent, so that
+// it lands in that float's mantissa field. One subtraction, which is exact, leaves d * 2**e; its product with the
 // activations' step is exact too, so the fused multiply-add rounds once, as docs/spec/numerics.md §2 wants. The units
 // that multiply, which have most to do, convert and scale nothing.
 #include <immintrin.h>
@@ -109,12 +109,14 @@ INLINE void encode_sums(const View& out, const int32_t* pixels, int out_block, c
     for (int n = 0; n < 4; ++n)
       most[p] = _mm256_max_epi32(most[p], _mm256_and_si256(_mm256_castps_si256(v[p][n]), magnitude));
   const __m128i power = _mm_and_si128(largest_of(most), _mm_set1_epi32(0x7f800000));
-  const __m128i field = _mm_min_epi32(_mm_set1_epi32((127 + 48) << 23), _mm_max_epi32(_mm_set1_epi32((127 - 48) << 23), power));
+  const __m128i lowest_field = _mm_set1_epi32((127 - 48) << 23), highest_field = _mm_set1_epi32((127 + 48) << 23);
+  const __m128i field = _mm_min_epi32(highest_field, _mm_max_epi32(lowest_field, power));
   const int shift = out.bits - 2;
   alignas(16) float steps[4], inverses[4];
   _mm_store_si128(reinterpret_cast<__m128i*>(steps), _mm_sub_epi32(field, _mm_set1_epi32(shift << 23)));
   _mm_store_si128(reinterpret_cast<__m128i*>(inverses), _mm_sub_epi32(_mm_set1_epi32((254 + shift) << 23), field));
-  const __m256 limit = _mm256_set1_ps(float((1 << (out.bits - 1)) - 1)), lowest = _mm256_sub_ps(_mm256_setzero_ps(), limit);
+  const __m256 limit = _mm256_set1_ps(float((1 << (out.bits - 1)) - 1));
+  const __m256 lowest = _mm256_sub_ps(_mm256_setzero_ps(), limit);
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
     const __m256 inverse = _mm256_set1_ps(inverses[p]);
@@ -193,5 +195,6 @@ struct Tile {
 
 namespace gatecast {
 extern const Kernels kAvx2 = {
-    "avx2", 0, kPixels, pack_panel, convolve_by_four<Tile>, convolve_depthwise<0, kPixels, end_pixel<0>>, pool<0>, elementwise<0>};
+    "avx2", 0, kPixels, pack_panel, convolve_by_four<Tile>, convolve_depthwise<0, kPixels, end_pixel<0>>,
+    pool<0>, elementwise<0>};
 }

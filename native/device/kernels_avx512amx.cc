@@ -386,7 +386,8 @@ const uint8_t* fetched_meanwhile(const Convolve& c, int out_block, const uint8_t
 struct TilePart {
   TilePart(const Convolve& c, const Tiling& t, int first, int last, uint8_t* scratch)
       : c(c), t(t), first(first), last(last), base(t.kept ? 0 : t.tiles[first].position / t.width),
-        map(t.kept ? t.kept : scratch), panels(scratch + t.spread_bytes), work(*reinterpret_cast<Work*>(panels + kMostSteps * kPanelTiles)),
+        map(t.kept ? t.kept : scratch), panels(scratch + t.spread_bytes),
+        work(*reinterpret_cast<Work*>(panels + kMostSteps * kPanelTiles)),
         sums(reinterpret_cast<float*>(&work + 1)),
         places(reinterpret_cast<int64_t*>(sums + (last - first) * kSumFloats)) {
     for (int n = first; n < last; ++n) places[n - first] = (t.tiles[n].position - base * t.width) * kPositionBytes;
@@ -473,7 +474,8 @@ void load_lines(const Loading& l, int first_row, int last_row) {
         for (int n = 0; n < l.feeds->count; ++n) {
           const SpreadMap& feed = l.feeds->maps[n];
           const int64_t position = feed.positions[int64_t(y) * l.columns + x];
-          if (position >= 0) _mm512_store_si512(feed.lines + block * feed.plane_bytes + position * kPositionBytes, line);
+          uint8_t* to = feed.lines + block * feed.plane_bytes + position * kPositionBytes;
+          if (position >= 0) _mm512_store_si512(to, line);
         }
       }
   }
@@ -482,7 +484,8 @@ void load_lines(const Loading& l, int first_row, int last_row) {
 // Rows and columns of a pool's window that are inside the map.
 struct Inside {
   Inside(const Pool& p, int oy, int ox)
-      : y(p.in_y + oy * p.stride_y), x(p.in_x + ox * p.stride_x), y_end(y + p.kernel_rows), x_end(x + p.kernel_columns) {
+      : y(p.in_y + oy * p.stride_y), x(p.in_x + ox * p.stride_x), y_end(y + p.kernel_rows),
+        x_end(x + p.kernel_columns) {
     if (y < 0) y = 0;
     if (x < 0) x = 0;
     if (y_end > p.in_rows) y_end = p.in_rows;

@@ -79,12 +79,14 @@ int Program::kept_maps() const {
 
 void Program::finish_tilings() {
   for (const auto* steps : {&prologue_, &body_})
-    for (const Step& step : *steps)
-      if (const auto* convolve = std::get_if<std::unique_ptr<ConvolveStep>>(&step.work); convolve && (*convolve)->maker) {
-        ConvolveStep& c = **convolve;
-        c.tables = std::make_unique<TilingTables>(c.maker->finish({c.part_tiles, c.part_blocks}, *kernels_.tiles, c.kept));
-        c.maker.reset();
-      }
+    for (const Step& step : *steps) {
+      const auto* convolve = std::get_if<std::unique_ptr<ConvolveStep>>(&step.work);
+      if (!convolve || !(*convolve)->maker) continue;
+      ConvolveStep& c = **convolve;
+      const TilingMaker::Share share{c.part_tiles, c.part_blocks};
+      c.tables = std::make_unique<TilingTables>(c.maker->finish(share, *kernels_.tiles, c.kept));
+      c.maker.reset();
+    }
 }
 
 void Program::reserve_scratch() {

@@ -7,8 +7,9 @@
 namespace gatecast {
 namespace {
 
-// What work costs in cycles, measured: to spread a block, to widen a panel, a tile's product with 32 lanes and the
-// beginning and end of its sums; and the product of one pixel by the other kernels.
+// What work costs in cycles, measured: to spread a block (9, but two maps of three are spread by their makers), to
+// widen a panel, a tile's product with 32 lanes and the beginning and end of its sums; and the product of one pixel by
+// the other kernels.
 constexpr int64_t kSpreadCost = 3, kPanelCost = 120, kTileCost = 88, kSumsCost = 150, kPixelCost = 12;
 
 // To read a line that another thread has written, likewise.
