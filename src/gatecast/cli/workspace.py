@@ -40,7 +40,7 @@ def create(
         subscription_id=subscription_id,
     )
     if json_:
-        print_json(_summary(workspace))
+        print_json(_summary(workspace, workspace.store.blobs.size()))
     say(f"Created workspace {workspace.name} in {workspace.folder}")
 
 
@@ -49,12 +49,13 @@ def create(
 @options.as_json
 def show(workspace: Workspace, json_: bool) -> None:
     """Show which workspace is used, and how much is in it."""
-    summary = _summary(workspace)
+    stored = workspace.store.blobs.size()
+    summary = _summary(workspace, stored)
     if json_:
         print_json(summary)
         return
     versions = f"{summary['models']}, in {count(len(workspace.models.list()))} versions"
-    records.print_record({**summary, "models": versions, "bytes": size(workspace.store.blobs.size())})
+    records.print_record({**summary, "models": versions, "bytes": size(stored)})
 
 
 @command.command()
@@ -96,7 +97,7 @@ def prune(days: float, dry_run: bool, workspace: Workspace, json_: bool) -> None
     say(f"{'Would remove' if dry_run else 'Removed'} {what}")
 
 
-def _summary(workspace: Workspace) -> dict[str, object]:
+def _summary(workspace: Workspace, stored: int) -> dict[str, object]:
     return {
         "name": workspace.name,
         "folder": str(workspace.folder),
@@ -108,5 +109,5 @@ def _summary(workspace: Workspace) -> dict[str, object]:
         "computes": len(workspace.computes.list()),
         "services": len(workspace.services.list()),
         "operations": len(workspace.operations.list()),
-        "bytes": workspace.store.blobs.size(),
+        "bytes": stored,
     }
