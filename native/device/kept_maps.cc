@@ -18,8 +18,6 @@ std::optional<MapPlace> place(const Instruction& i, const std::string& view, int
   return place(i, view, i(view + "_rows"), i(view + "_columns"), blocks);
 }
 
-int64_t up(int64_t n, int64_t by) { return (n + by - 1) / by; }
-
 }  // namespace
 
 bool MapPlace::overlaps(int64_t from, int64_t to) const { return address < to && from < end(); }
@@ -239,7 +237,7 @@ class Keeper {
     const SpreadMap feed{lines, map.plane_bytes, positions.data()};
     feeds.maps[feeds.count++] = feed;
     for (const int other : map.others) (pool(other) ? pool(other)->lines : tiled(other)->work.residual) = feed;
-    for (const int input : map.inputs) tiled(input)->kept = lines;
+    for (const int input : map.inputs) tiled(input)->maker->keep(lines);
     if (map.inputs.empty()) return;
     for (const auto& margin : tiling(map.inputs[0]).margins(positions))
       maker.margins.push_back({lines + margin.first * kPositionBytes, size_t(margin.count * kPositionBytes)});

@@ -13,9 +13,9 @@ struct MapPlace {
 
   bool operator==(const MapPlace&) const = default;
   int64_t end() const { return address + (rows - 1) * row + (columns - 1) * pixel + blocks; }
-  bool same_place(const MapPlace& other) const {
-    return address == other.address && row == other.row && pixel == other.pixel && rows == other.rows &&
-           columns == other.columns && blocks == other.blocks;
+  bool same_place(MapPlace other) const {  // in any format
+    other.bits = bits;
+    return *this == other;
   }
   bool overlaps(int64_t from, int64_t to) const;  // blocks between its own count as its own
   bool dense() const;                             // whether there are none

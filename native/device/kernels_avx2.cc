@@ -24,7 +24,7 @@ INLINE __m256i four(const uint8_t* from) {
 void pack_panel(const int8_t* mantissas, const uint8_t* exponents, int bits, uint8_t* panel) {
   pack_lanes(mantissas, exponents, bits, panel);
   for (int lane = 0; lane < kLanes; ++lane) {
-    const int32_t start = (exponents[lane] + 23 - (bits - 2)) << 23 | 0x400000;
+    const int32_t start = start_of_sums(exponents[lane], bits);
     memcpy(panel + kLanes * kBlock + 4 * lane, &start, 4);
   }
 }

@@ -41,12 +41,11 @@ struct Scale {
   __m512 step, even, odd;
 };
 
-// A block as a line of a plane.
-INLINE void spread_block(const uint8_t* mantissas, const float* step, uint8_t* to) {
+// A block as a line of a plane. `signs`: what to xor its bytes with, so that they are M + 128.
+INLINE __m512i spread_block(const uint8_t* mantissas, float step, int signs) {
   __m256i bytes;
   memcpy(&bytes, mantissas, 32);
-  const Scale scale(_mm512_set1_ps(*step));
-  _mm512_store_si512(to, scale(_mm512_cvtepu16_epi32(bytes), 0));
+  return Scale(_mm512_set1_ps(step))(_mm512_cvtepu16_epi32(bytes), signs);
 }
 
 INLINE void clear(uint8_t* to, int64_t positions) { memset(to, 0, size_t(positions) * kPositionBytes); }
@@ -74,7 +73,8 @@ void spread_blocks(const Convolve& c, const Tiling& t, const Phase& phase, int64
     for (int column = left; column < right; ++column, mantissas += step * kBlock, steps += step)
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n)
-        spread_block(mantissas + n * kBlock, steps + n, to + n * t.plane_bytes + column * kPositionBytes);
+        _mm512_store_si512(to + n * t.plane_bytes + column * kPositionBytes,
+                           spread_block(mantissas + n * kBlock, steps[n], 0));
   }
   for (int n = 0; n < N; ++n) clear(to + n * t.plane_bytes, t.overhang);
 }
@@ -467,10 +467,8 @@ void load_lines(const Loading& l, int first_row, int last_row) {
     const uint8_t* exponents = l.exponents + y * l.exponent_pitch;
     for (int x = 0; x < l.columns; ++x, mantissas += l.pixel_pitch * kBlock, exponents += l.pixel_pitch)
       for (int block = 0; block < l.blocks; ++block) {
-        __m256i bytes;
-        memcpy(&bytes, mantissas + block * kBlock, 32);
-        const Scale scale(floats(_mm512_set1_epi32((exponents[block] - 6) << 23)));
-        const __m512i line = scale(_mm512_cvtepu16_epi32(bytes), 0x80);
+        const float step = power_of_two(exponents[block] - 127 - 6);
+        const __m512i line = spread_block(mantissas + block * kBlock, step, kFlip);
         for (int n = 0; n < l.feeds->count; ++n) {
           const SpreadMap& feed = l.feeds->maps[n];
           const int64_t position = feed.positions[int64_t(y) * l.columns + x];
@@ -481,22 +479,8 @@ void load_lines(const Loading& l, int first_row, int last_row) {
   }
 }
 
-// Rows and columns of a pool's window that are inside the map.
-struct Inside {
-  Inside(const Pool& p, int oy, int ox)
-      : y(p.in_y + oy * p.stride_y), x(p.in_x + ox * p.stride_x), y_end(y + p.kernel_rows),
-        x_end(x + p.kernel_columns) {
-    if (y < 0) y = 0;
-    if (x < 0) x = 0;
-    if (y_end > p.in_rows) y_end = p.in_rows;
-    if (x_end > p.in_columns) x_end = p.in_columns;
-  }
-
-  int y, x, y_end, x_end;
-};
-
 // Bits of bfloat16 are in order as signed numbers, but for negative ones among themselves, whose order is the inverse.
-INLINE __m512i largest_line(const Pool& p, int block, const Inside& w) {
+INLINE __m512i largest_line(const Pool& p, int block, const PoolWindow& w) {
   __m512i most = _mm512_set1_epi16(int16_t(0x8000)), least = _mm512_set1_epi16(-1);
   for (int y = w.y; y < w.y_end; ++y)
     for (int x = w.x; x < w.x_end; ++x) {
@@ -507,7 +491,7 @@ INLINE __m512i largest_line(const Pool& p, int block, const Inside& w) {
   return _mm512_mask_mov_epi16(most, _mm512_movepi16_mask(most), least);
 }
 
-INLINE void average_lines(const Pool& p, int block, const Inside& w, __m512 (&sum)[2]) {
+INLINE void average_lines(const Pool& p, int block, const PoolWindow& w, __m512 (&sum)[2]) {
   sum[0] = sum[1] = _mm512_setzero_ps();
   for (int y = w.y; y < w.y_end; ++y)
     for (int x = w.x; x < w.x_end; ++x) {
@@ -525,12 +509,12 @@ void pool_group(const Pool& p, int block, int oy, int ox) {
   int32_t pixels[P];
 #pragma GCC unroll 8
   for (int n = 0; n < P; ++n) {
-    const Inside inside(p, oy, ox + n);
+    const PoolWindow window(p, oy, ox + n);
     pixels[n] = int32_t(p.end.out.at(oy, ox + n));
     if (p.average) {
-      average_lines(p, block, inside, values[n]);
+      average_lines(p, block, window, values[n]);
     } else {
-      const __m512i line = largest_line(p, block, inside);
+      const __m512i line = largest_line(p, block, window);
       values[n][0] = even_channels(line), values[n][1] = odd_channels(line);
     }
   }

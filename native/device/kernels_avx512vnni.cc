@@ -21,8 +21,7 @@ void pack_panel(const int8_t* mantissas, const uint8_t* exponents, int bits, uin
       panel[(i / 4 * kLanes + place) * 4 + i % 4] = uint8_t(mantissas[lane * kBlock + i]);
       sum = sum + mantissas[lane * kBlock + i];
     }
-    const int32_t magic = (exponents[lane] + 23 - (bits - 2)) << 23 | 0x400000;
-    const int32_t start = magic - 128 * sum;
+    const int32_t start = start_of_sums(exponents[lane], bits) - 128 * sum;
     memcpy(panel + kLanes * kBlock + 4 * place, &start, 4);
   }
 }

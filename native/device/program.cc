@@ -84,7 +84,7 @@ void Program::finish_tilings() {
       if (!convolve || !(*convolve)->maker) continue;
       ConvolveStep& c = **convolve;
       const TilingMaker::Share share{c.part_tiles, c.part_blocks};
-      c.tables = std::make_unique<TilingTables>(c.maker->finish(share, *kernels_.tiles, c.kept));
+      c.tables = std::make_unique<TilingTables>(c.maker->finish(share, *kernels_.tiles));
       c.maker.reset();
     }
 }

@@ -23,7 +23,6 @@ struct ConvolveStep {
   std::vector<int32_t> pixel_in, pixel_out, pixel_residual, tile_blocks, tap_blocks, tap_offsets;
   std::unique_ptr<TilingMaker> maker;              // of one that tiles suit, until its tables are made
   std::unique_ptr<TilingTables> tables;
-  const uint8_t* kept = nullptr;                   // its input, where that is in planes: see kept_maps.h
   int tiles = 0, part_tiles = 0, part_blocks = 0;  // a part of the work is so many tiles of so many output blocks
 
   int parts_across() const { return (work.out_blocks + part_blocks - 1) / part_blocks; }

@@ -22,8 +22,6 @@ constexpr int kLeastTiles = 8;  // but a part has so many, for the cost of its p
 // Threads share the tiles of a convolution only where each gets so many.
 constexpr int kTilesPerThread = 6;
 
-int64_t up(int64_t n, int64_t by) { return (n + by - 1) / by; }
-
 // How many rows of a map there are up to the last that a tap reaches: those after it may lie outside the memory.
 int reached(int64_t start, int64_t outputs, int64_t stride, int64_t taps, int64_t dilation, int64_t rows) {
   int64_t last = -1;
@@ -217,11 +215,10 @@ std::vector<TilingMaker::Range> TilingMaker::margins(const std::vector<int32_t>&
   return found;
 }
 
-TilingTables TilingMaker::finish(const Share& share, const TileKernels& kernels, const uint8_t* kept) {
+TilingTables TilingMaker::finish(const Share& share, const TileKernels& kernels) {
   auto& t = tables_.tiling;
-  t.kept = kept;
-  t.plane_bytes = kept ? kept_plane_bytes() : plane_bytes(share.part_tiles);
-  t.spread_bytes = kept ? 0 : spread_bytes(share.part_tiles);
+  t.plane_bytes = t.kept ? kept_plane_bytes() : plane_bytes(share.part_tiles);
+  t.spread_bytes = t.kept ? 0 : spread_bytes(share.part_tiles);
   t.scratch_bytes = t.spread_bytes + kernels.bytes + share.part_tiles * kernels.tile_bytes;
   t.phase_count = int(tables_.phases.size());
   for (int64_t ky = 0; ky < window_.kernel_rows; ++ky)

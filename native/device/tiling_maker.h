@@ -7,6 +7,9 @@
 
 namespace gatecast {
 
+// n / by, rounded up.
+inline int64_t up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
 // A tiling with the tables that it points into.
 struct TilingTables {
   Tiling tiling{};
@@ -50,8 +53,10 @@ class TilingMaker {
   };
   std::vector<Range> margins(const std::vector<int32_t>& positions) const;  // lines of zeros
 
-  // `kept` is the map, where its maker spreads it.
-  TilingTables finish(const Share& share, const TileKernels& kernels, const uint8_t* kept);
+  // The map's maker has spread it there.
+  void keep(const uint8_t* lines) { tables_.tiling.kept = lines; }
+
+  TilingTables finish(const Share& share, const TileKernels& kernels);
 
  private:
   void place_phases();

@@ -174,20 +174,31 @@ INLINE void finish(const Epilogue& end, Values v, int block, int64_t residual, i
   write<flip>(end.out, out + block, v);
 }
 
+// Rows and columns of a pool's window that are inside the map.
+struct PoolWindow {
+  INLINE PoolWindow(const Pool& p, int oy, int ox)
+      : y(p.in_y + oy * p.stride_y), x(p.in_x + ox * p.stride_x), y_end(y + p.kernel_rows),
+        x_end(x + p.kernel_columns) {
+    if (y < 0) y = 0;
+    if (x < 0) x = 0;
+    if (y_end > p.in_rows) y_end = p.in_rows;
+    if (x_end > p.in_columns) x_end = p.in_columns;
+  }
+
+  int y, x, y_end, x_end;
+};
+
 template <uint8_t flip>
 void pool(const Pool& p, int first_row, int last_row) {
   const Floats none = broadcast(p.average ? 0.0f : -__builtin_inff());
   for (int oy = first_row; oy < last_row; ++oy) {
     for (int ox = 0; ox < p.columns; ++ox) {
-      const int top = p.in_y + oy * p.stride_y, left = p.in_x + ox * p.stride_x;
-      const int y0 = top < 0 ? 0 : top, x0 = left < 0 ? 0 : left;
-      const int y1 = top + p.kernel_rows < p.in_rows ? top + p.kernel_rows : p.in_rows;
-      const int x1 = left + p.kernel_columns < p.in_columns ? left + p.kernel_columns : p.in_columns;
+      const PoolWindow w(p, oy, ox);
       for (int block = 0; block < p.blocks; ++block) {
         Values v;
         for (int h = 0; h < kParts; ++h) v.part[h] = none;
-        for (int y = y0; y < y1; ++y) {
-          for (int x = x0; x < x1; ++x) {
+        for (int y = w.y; y < w.y_end; ++y) {
+          for (int x = w.x; x < w.x_end; ++x) {
             const Values tap = read<flip>(p.in, p.in.at(y, x) + block);
             for (int h = 0; h < kParts; ++h)
               v.part[h] = p.average ? v.part[h] + tap.part[h] : larger(v.part[h], tap.part[h]);
@@ -239,6 +250,9 @@ INLINE Taps taps_of(const Convolve& c, int tile, int tile_pixels, int tap) {
   if (list < 0) return {c.pixel_in + tile * tile_pixels, c.tap_offsets[tap]};
   return {c.tap_blocks + list + tap * tile_pixels, 0};
 }
+
+// The bits of 1.5 * 2**23 weight steps as a float, whose unit the step is: integers added to them are its multiples.
+inline int32_t start_of_sums(uint8_t exponent, int bits) { return (exponent + 23 - (bits - 2)) << 23 | 0x400000; }
 
 // [group of 4 channels][lane][4], then the steps of the lanes.
 inline void pack_lanes(const int8_t* mantissas, const uint8_t* exponents, int bits, uint8_t* panel) {
