@@ -12,7 +12,7 @@ from functools import partial
 from gatecast.isa import Program, View, architecture
 from gatecast.numerics import FORMATS
 
-from .random_programs import Builder, convolve_epilogue, limits, verified_program
+from .random_programs import Builder, convolve_epilogue, limits, outputs_of, verified_program, view_of
 
 ARENA = 500
 """Blocks in which results lie, if they fit."""
@@ -38,10 +38,9 @@ class Chain:
         self.b, self.maps = b, []
         shape = (b.pick(6, 7, 14), b.pick(6, 7, 14, 16), b.number(1, 2))
         fields = b.load("in", shape, b.pick("bfp8", *FORMATS))
-        view = View(*(fields[f"in_{part}"] for part in ("address", "format", "row", "pixel")))
         self.base = b.blocks
         b.blocks += ARENA
-        self.maps.append((view, shape))
+        self.maps.append((view_of(fields, "in"), shape))
 
     def room(self, shape, name, reads, over=None):
         """Where a result is to lie, beside what is read for it; what it overwrites is there no more."""
@@ -77,7 +76,7 @@ class Chain:
             "in_rows": rows, "in_columns": columns, "in_y": -(kernel // 2), "in_x": -(kernel // 2),
             "kernel_rows": kernel, "kernel_columns": kernel, "stride_y": stride, "stride_x": stride,
             "in_blocks": stored, "weight_format": b.pick("bfp8", *FORMATS), **view.fields("in"),
-            "weights": 0, **dict(zip(("out_rows", "out_columns", "out_blocks"), shape, strict=True)),
+            "weights": 0, **outputs_of(shape),
         }  # fmt: skip
         fields["weights"] = b.panels(kernel * kernel * stored * made, fields["weight_format"])
         other, over, reads = self.residual(shape), None, [(view, (rows, columns, stored))]
@@ -102,7 +101,7 @@ class Chain:
             "kernel_rows": kernel, "kernel_columns": kernel, "stride_y": stride, "stride_x": stride,
             "operation": average, "factor": average / kernel**2, **view.fields("in"),
         }  # fmt: skip
-        fields |= dict(zip(("out_rows", "out_columns", "out_blocks"), shape, strict=True))
+        fields |= outputs_of(shape)
         out = self.room(shape, b.pick("bfp8", *FORMATS), [(view, (rows, columns, blocks))])
         b.add("pool", **fields, **out.fields("out"))
 
@@ -110,7 +109,7 @@ class Chain:
         b, (view, shape) = self.b, self.read()
         other = self.residual(shape)
         fields = {"operation": 1, "repeat_y": 1, "repeat_x": 1, **view.fields("a"), **other.fields("b")}
-        fields |= dict(zip(("out_rows", "out_columns", "out_blocks"), shape, strict=True))
+        fields |= outputs_of(shape)
         out = self.room(shape, b.pick(*FORMATS), [(view, shape), (other, shape)])
         b.add("map", **fields, **out.fields("out"))
 

@@ -162,6 +162,16 @@ def linked(text):
     return linked
 
 
+def outputs_of(shape):
+    """Fields of so many rows, columns and blocks of results."""
+    return dict(zip(("out_rows", "out_columns", "out_blocks"), shape, strict=True))
+
+
+def view_of(fields, stem):
+    """The view of fields that `Builder.load` returned."""
+    return View(*(fields[f"{stem}_{part}"] for part in ("address", "format", "row", "pixel")))
+
+
 def window(b):
     rows, columns = b.number(1, 3), b.number(1, 3)
     return {
@@ -204,7 +214,7 @@ def convolution(b, fields, group, in_blocks, shape, resume):
     name = b.pick(*FORMATS)
     fields |= b.load("in", (fields["in_rows"], fields["in_columns"], stored), name)
     fields |= {"in_blocks": in_blocks, "group_blocks": group, "weight_format": b.pick(*FORMATS)}
-    fields |= dict(zip(("out_rows", "out_columns", "out_blocks"), shape, strict=True))
+    fields |= outputs_of(shape)
     fields["interleave"] = b.pick(0, 0, 1, 3, b.sizes.max_interleave)
     suspends = b.chance(0.15)
     if resume or suspends:
@@ -237,7 +247,7 @@ def pool(b):
     name = b.pick(*FORMATS) if operation else b.pick(F32, *FORMATS)
     fields |= b.load("in", (fields["in_rows"], fields["in_columns"], shape[2]), name)
     view = b.view(shape, b.pick(F32, *FORMATS))
-    fields |= dict(zip(("out_rows", "out_columns", "out_blocks"), shape, strict=True))
+    fields |= outputs_of(shape)
     b.add("pool", operation=operation, **fields, **view.fields("out"), factor=b.pick(1 / 9, 0.25) * operation)
     return view, shape
 
@@ -257,7 +267,7 @@ def map_values(b):
     plain = (multiply and "has_scale" in fields) or (not operation and name == F32)
     fields |= limits(b, *(range(3) if plain else range(6)))
     view = b.view(shape, b.pick(F32, *FORMATS))
-    fields |= dict(zip(("out_rows", "out_columns", "out_blocks"), shape, strict=True))
+    fields |= outputs_of(shape)
     fields["last_channels"] = b.pick(32, 32, b.number(1, 31))
     b.add("map", operation=operation, repeat_y=up, repeat_x=across, **fields, **view.fields("out"))
     return view, shape
@@ -268,7 +278,7 @@ def copies(b):
     shape = (b.number(1, 5), b.number(1, 4), b.number(1, 3))
     name = b.pick(F32, *FORMATS)
     fields = b.load("out", shape, name)
-    return View(fields["out_address"], name, fields["out_row"], fields["out_pixel"]), shape
+    return view_of(fields, "out"), shape
 
 
 MAKERS = {"convolve": convolve, "pool": pool, "map": map_values, "copies": copies}

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from tests.conformance.chain_programs import SIZES
-from tests.conformance.random_programs import Builder
-from tests.devices.all_tiles import TILED, all_tiles, software
+from tests.conformance.random_programs import Builder, outputs_of, view_of
+from tests.devices.all_tiles import TILED, assert_equal_by_tiles, software
 
-from gatecast.devices import open_device
 from gatecast.isa import View, pack_inputs, verify
 
 pytestmark = pytest.mark.skipif(
@@ -24,7 +23,7 @@ class Network(Builder):
         shape = (ROWS, COLUMNS, BLOCKS)
         loaded = self.load("x", shape, "bfp8")
         size = ROWS * COLUMNS * BLOCKS
-        self.views = {"x": View(*(loaded[f"x_{part}"] for part in ("address", "format", "row", "pixel")))}
+        self.views = {"x": view_of(loaded, "x")}
         for number, name in enumerate(names, 1):
             self.views[name] = View(2 * size * (number + 1), "bfp8", COLUMNS * BLOCKS, BLOCKS)
 
@@ -36,7 +35,7 @@ class Network(Builder):
         fields = {
             "in_rows": in_rows, "in_columns": COLUMNS, "in_y": -(kernel // 2), "in_x": -(kernel // 2),
             "kernel_rows": kernel, "kernel_columns": kernel, "stride_y": stride, "stride_x": stride,
-            "out_rows": rows, "out_columns": columns, "out_blocks": BLOCKS, "in_blocks": BLOCKS,
+            **outputs_of((rows, columns, BLOCKS)), "in_blocks": BLOCKS,
             "weight_format": "bfp8", "weights": b.panels(kernel**2 * BLOCKS**2, "bfp8"),
             "activation": 1, "has_bias": 1, "bias": b.constants(BLOCKS, -4, 4), **self.views[of].fields("in"),
         }  # fmt: skip
@@ -49,13 +48,13 @@ class Network(Builder):
         fields = {"in_rows": rows, "in_columns": COLUMNS, "kernel_rows": kernel, "kernel_columns": kernel}
         fields |= {"in_y": -(kernel // 2), "in_x": -(kernel // 2), "stride_y": 1, "stride_x": 1}
         fields |= {"operation": operation, "factor": operation / kernel**2}
-        fields |= {"out_rows": rows, "out_columns": COLUMNS, "out_blocks": BLOCKS}
+        fields |= outputs_of((rows, COLUMNS, BLOCKS))
         self.add("pool", **fields, **self.views[of].fields("in"), **self.views[to].fields("out"))
         return self
 
     def map(self, of, to):
         fields = {"repeat_y": 1, "repeat_x": 1, "operation": 0, **self.views[of].fields("a")}
-        fields |= {"out_rows": ROWS, "out_columns": COLUMNS, "out_blocks": BLOCKS}
+        fields |= outputs_of((ROWS, COLUMNS, BLOCKS))
         self.add("map", **fields, **self.views[to].fields("out"))
         return self
 
@@ -63,14 +62,8 @@ class Network(Builder):
         """How many maps are kept, in a device that gives the reference's bytes."""
         program = self.program(self.views[result], (ROWS, COLUMNS, BLOCKS))
         verify(program)
-        inputs = pack_inputs(program, self.tensors)
-        expected = open_device("reference").load(program).run(inputs)
-        for threads in (1, 2, 3):
-            with all_tiles():
-                loaded = software.SoftwareDevice(threads, TILED).load(program)
-            assert loaded.run(inputs) == expected, threads
-            assert loaded.run(inputs) == expected, "a second run, on maps that the first left"
-        return loaded._native.kept_maps
+        (kept,) = {n.kept_maps for n in assert_equal_by_tiles(program, pack_inputs(program, self.tensors))}
+        return kept
 
 
 def test_a_chain_keeps_all_but_its_end():
