@@ -1,5 +1,8 @@
 """Registers on a Wishbone bus."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -63,8 +66,8 @@ class RegisterBus(wiring.Component):
             if register.access != "W":
                 shown.append(value & chosen[number].replicate(32))
         shown.reverse()  # so that the four of a unit stand together
-        some = [delayed(m, _any_of(shown[i : i + SOME]), 1) for i in range(0, len(shown), SOME)]
-        m.d.sync += self.dat_r.eq(_any_of(some))
+        some = [delayed(m, reduce(or_, shown[i : i + SOME]), 1) for i in range(0, len(shown), SOME)]
+        m.d.sync += self.dat_r.eq(reduce(or_, some))
         m.d.comb += self.ack.eq(age[-1])
         return m
 
@@ -77,10 +80,3 @@ class RegisterBus(wiring.Component):
             with m.Else():
                 m.d.sync += written.eq(0)
         return written
-
-
-def _any_of(values):
-    found = values[0]
-    for value in values[1:]:
-        found = found | value
-    return found

@@ -83,8 +83,9 @@ class Reader(wiring.Component):
         for number, name in enumerate(self.users):
             ask = getattr(self, f"{name}_ask")
             piece = ask.payload
-            chosen = named(m, ask.valid & (free | (locked & owner[number])), f"{name}_chosen")
-            m.d.comb += ask.ready.eq(asked.w_rdy & (free | (locked & owner[number])))
+            turn = free | (locked & owner[number])
+            chosen = named(m, ask.valid & turn, f"{name}_chosen")
+            m.d.comb += ask.ready.eq(asked.w_rdy & turn)
             free = named(m, free & ~ask.valid, f"after_{name}")
             with m.If(chosen):
                 size = Mux(piece.single, 1, Mux(piece.raw, BEAT, half_bytes(piece.code)))
