@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -395,6 +396,26 @@ def test_processes_are_told_apart_by_their_start(dead):
     assert not Process.of(dead.pid).is_alive()
     for text in ("", "7", "-", "a-b", "7-", "1-2-3x", "collect"):
         assert Process.from_text(text) is None
+
+
+def test_a_process_is_alive_as_long_as_one_of_its_threads():
+    """What is killed may still hold locks while its first thread has ended and others have not."""
+    program = """
+import ctypes, platform, sys, threading
+threading.Thread(target=sys.stdin.readline).start()
+ctypes.CDLL(None).syscall(60 if platform.machine() == "x86_64" else 93, 0)  # ends this thread alone
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as child:
+        process, stat = Process.of(child.pid), Path(f"/proc/{child.pid}/stat")
+        deadline = time.monotonic() + 30
+        while ") Z " not in stat.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert process.is_alive()
+        child.kill()
+        while process.is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_one_that_has_ended_and_was_not_waited_for_is_not_alive():

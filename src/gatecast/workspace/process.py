@@ -44,9 +44,11 @@ def _start(pid: int) -> int:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return 0
-    # The name, in parentheses, may hold anything; the state is the first field after it, the start the 20th.
+    # The name, in parentheses, may hold anything; after it the state is the first field, the number of
+    # threads the 18th, the start the 20th. While other threads of one that was killed end, it holds its locks.
     fields = text.rpartition(")")[2].split()
-    return 0 if fields[0] in ("Z", "X") else int(fields[19])
+    ended = fields[0] in ("Z", "X") and int(fields[17]) <= 1
+    return 0 if ended else int(fields[19])
 
 
 class Background(subprocess.Popen[bytes]):
