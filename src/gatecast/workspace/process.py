@@ -45,7 +45,7 @@ def _start(pid: int) -> int:
     except OSError:
         return 0
     # The name, in parentheses, may hold anything; after it the state is the first field, the number of
-    # threads the 18th, the start the 20th. While other threads of one that was killed end, it holds its locks.
+    # threads the 18th, the start the 20th. One that was killed holds its locks until its last thread ends.
     fields = text.rpartition(")")[2].split()
     ended = fields[0] in ("Z", "X") and int(fields[17]) <= 1
     return 0 if ended else int(fields[19])
